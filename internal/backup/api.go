@@ -1,0 +1,41 @@
+package backup
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/quickthorn/quickthorn/internal/private"
+)
+
+// API serves GET /v1/backup on the private listener.
+type API struct {
+	Stores *Stores
+	Log    *slog.Logger
+}
+
+// Register adds the route.
+func (a *API) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/backup", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-tar")
+		w.Header().Set("Cache-Control", "no-store")
+		out := &began{ResponseWriter: w}
+		if err := a.Stores.WriteBackup(r.Context(), out); err != nil {
+			a.Log.Error("backup", "error", err)
+			if !out.yes {
+				private.Problem(w, http.StatusInternalServerError, "the backup failed: "+err.Error())
+				return
+			}
+			panic(http.ErrAbortHandler) // the receiver must see that it is cut off
+		}
+	})
+}
+
+type began struct {
+	http.ResponseWriter
+	yes bool
+}
+
+func (b *began) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.ResponseWriter.Write(p)
+}

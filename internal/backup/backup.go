@@ -1,0 +1,234 @@
+// Package backup copies a data directory into one tar file and puts it back.
+//
+// A backup is written beside its name and renamed when it is complete and on
+// disk; a restore is unpacked beside the data directory, checked, and swapped in, so that
+// neither leaves half of anything.
+package backup
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/store/embedded"
+	"github.com/quickthorn/quickthorn/internal/store/sqlite"
+)
+
+// Files are the names in a backup: stores first, then keys. Any may be missing.
+var files = []string{embedded.FileName, "archive.db", "clearance.key", "api.key", "privacy.key"}
+
+// Source gives the tar of a data directory.
+type Source interface {
+	WriteBackup(ctx context.Context, w io.Writer) error
+}
+
+// Write makes a backup file. The file can be read by its owner only: it holds keys.
+func Write(ctx context.Context, name string, s Source) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".quickthorn-backup-*")
+	if err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := s.WriteBackup(ctx, f); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	// A stream that broke off must not become a backup: the end of the tar is looked for.
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := read(f, func(string, io.Reader) error { return nil }); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	return os.Rename(f.Name(), name)
+}
+
+// Stores are the open stores of a running install, Dir its data directory.
+type Stores struct {
+	Dir     string
+	State   *embedded.DB
+	Archive *sqlite.Archive // nil if there is none
+}
+
+// WriteBackup writes a consistent copy while the stores are in use.
+func (s *Stores) WriteBackup(ctx context.Context, w io.Writer) error {
+	tmp, err := os.MkdirTemp(s.Dir, ".backup-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	f, err := os.OpenFile(filepath.Join(tmp, embedded.FileName), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.State.Backup(ctx, f), f.Close()); err != nil {
+		return err
+	}
+	if s.Archive != nil {
+		if err := s.Archive.Backup(ctx, filepath.Join(tmp, "archive.db")); err != nil {
+			return err
+		}
+	}
+	t := tar.NewWriter(w)
+	for _, name := range files {
+		dir := s.Dir
+		if name == embedded.FileName || name == "archive.db" {
+			dir = tmp
+		}
+		if err := add(ctx, t, filepath.Join(dir, name), name); err != nil {
+			return err
+		}
+	}
+	return errors.Join(add(ctx, t, "", endMark), t.Close())
+}
+
+// endMark is an empty last entry. A tar that was cut off at an entry's edge lacks it.
+const endMark = "complete"
+
+func add(ctx context.Context, t *tar.Writer, path, name string) error {
+	h := &tar.Header{Name: name, Mode: 0o600, Typeflag: tar.TypeReg, Format: tar.FormatPAX}
+	if path == "" {
+		return t.WriteHeader(h)
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	h.Size, h.ModTime = fi.Size(), fi.ModTime().Truncate(time.Second)
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(t, f, h.Size); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return ctx.Err()
+}
+
+// Directory is a data directory that is not in use.
+type Directory string
+
+// WriteBackup opens the stores, so that two programs cannot be at them, and copies them.
+func (d Directory) WriteBackup(ctx context.Context, w io.Writer) (err error) {
+	dir := string(d)
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
+	s := Stores{Dir: dir}
+	if s.State, err = embedded.Open(ctx, filepath.Join(dir, embedded.FileName)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.State.Close()) }()
+	path := filepath.Join(dir, "archive.db")
+	if _, e := os.Stat(path); e == nil {
+		// Privacy does not matter: nothing is written.
+		if s.Archive, err = sqlite.Open(ctx, path, sqlite.Options{Privacy: sqlite.Privacy{KeepQuery: true}}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.Archive.Close()) }()
+	}
+	return s.WriteBackup(ctx, w)
+}
+
+// read calls fn for each file of a backup and checks that the backup is complete.
+func read(r io.Reader, fn func(name string, r io.Reader) error) error {
+	t := tar.NewReader(r)
+	complete := false
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return fmt.Errorf("not a backup, or a damaged one: %w", err)
+		}
+		switch {
+		case h.Name == endMark:
+			complete = true
+		case !slices.Contains(files, h.Name) || h.Typeflag != tar.TypeReg:
+			return fmt.Errorf("not a backup: it holds %q", h.Name)
+		default:
+			if err := fn(h.Name, t); err != nil {
+				return fmt.Errorf("%s: %w", h.Name, err)
+			}
+		}
+	}
+	if !complete {
+		return errors.New("the backup is cut off")
+	}
+	return nil
+}
+
+// Restore unpacks a backup and puts it in place of dir. It returns where it moved
+// what was there before, "" if there was nothing.
+func Restore(ctx context.Context, name, dir string) (old string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	defer f.Close()
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".quickthorn-restore-*")
+	if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := read(f, func(name string, r io.Reader) error {
+		out, err := os.OpenFile(filepath.Join(tmp, name), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, r)
+		return errors.Join(err, out.Sync(), out.Close())
+	}); err != nil {
+		return "", fmt.Errorf("restore %s: %w", name, err)
+	}
+	// What cannot be opened is not put in place.
+	db, err := embedded.Open(ctx, filepath.Join(tmp, embedded.FileName))
+	if err != nil {
+		return "", fmt.Errorf("restore %s: %w", name, err)
+	}
+	if err := db.Close(); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		// Whoever uses the directory holds this lock.
+		held, err := embedded.Open(ctx, filepath.Join(dir, embedded.FileName))
+		if errors.Is(err, embedded.ErrInUse) {
+			return "", fmt.Errorf("restore: %w", err)
+		}
+		if err == nil {
+			held.Close()
+		}
+		old = dir + ".before-" + time.Now().UTC().Format("20060102T150405.000")
+		if err := os.Rename(dir, old); err != nil {
+			return "", fmt.Errorf("restore: %w", err)
+		}
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return old, fmt.Errorf("restore: %w", err)
+	}
+	return old, nil
+}

@@ -1,0 +1,325 @@
+// Package edge is the reverse proxy that readers never notice: it finds out who
+// asks, has the engine judge, and forwards or answers.
+//
+// The whole way of a request is ServeHTTP, to be read from top to bottom. The
+// rule that must never break: nothing in it waits for a store, a lock held
+// across I/O or another service of ours. Events leave by a queue that drops rather than blocks.
+package edge
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/answer"
+	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clientaddr"
+	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/engine"
+	"github.com/quickthorn/quickthorn/internal/posture"
+	"github.com/quickthorn/quickthorn/internal/profile"
+	"github.com/quickthorn/quickthorn/internal/upstream"
+)
+
+// Recorder takes what is to be remembered. None of its methods may block.
+type Recorder interface {
+	Count(v *defense.Verdict, site string)
+	Wants(v *defense.Verdict) bool
+	Record(e *defense.Event)
+}
+
+// Options are the parts of an edge. All are required but Contact.
+type Options struct {
+	Name     string // of this edge, in events
+	Sites    []Site
+	Clients  *clientaddr.Resolver
+	Profiler *profile.Profiler
+	Engine   *engine.Engine
+	Check    *challenge.Check
+	Posture  *posture.Gauge
+	Recorder Recorder
+	NewID    func() string // request and event ids: ULIDs
+
+	BodyIdle    time.Duration // longest wait for the next bytes of an upload
+	MaxBody     int64         // bytes; 0: no limit
+	TarpitDelay time.Duration // how long a tarpit verdict holds the client
+	TarpitMax   int           // how many are held at once; beyond it the answer is immediate
+	Contact     string        // shown on refusals: a mail address, a URL or a sentence
+	Log         *slog.Logger
+}
+
+// Edge is the HTTP handler of the public listener.
+type Edge struct {
+	Options
+	sites       *sites
+	tarpit      *holder
+	visits      sync.Pool
+	stats       stats
+	descs       *descs
+	connections Connections
+}
+
+// stats are counted without locks; Collector shows them.
+type stats struct {
+	upstreamFailures [upstream.FailureKinds]atomic.Uint64
+	challenges       [4]atomic.Uint64 // by challenge.Outcome
+	issued           atomic.Uint64
+	unknownHost      atomic.Uint64
+	panics           atomic.Uint64
+}
+
+// New returns an edge. The error says which sites contradict each other.
+func New(o Options) (*Edge, error) {
+	s, err := newSites(o.Sites)
+	if err != nil {
+		return nil, err
+	}
+	e := &Edge{Options: o, sites: s, tarpit: newHolder(o.TarpitMax, o.TarpitDelay), descs: newDescs()}
+	e.visits.New = func() any {
+		v := &visit{edge: e}
+		v.forward.OnHeader = v.answered
+		return v
+	}
+	return e, nil
+}
+
+// visit is the memory of one request, reused.
+type visit struct {
+	profile defense.Profile
+	verdict defense.Verdict
+	scratch engine.Scratch
+
+	edge    *Edge
+	site    *site
+	start   time.Time
+	asked   time.Time // when the upstream was asked; zero when it has answered or was not
+	peer    netip.Addr
+	forward upstream.Options
+
+	status   int
+	bytes    int64
+	upstream time.Duration // until the upstream's header
+	held     time.Duration // in the tarpit
+	outcome  *defense.EventOutcome
+}
+
+// reset makes v ready for a request. The scratch is left as it is: the engine
+// overwrites what it uses, and clearing kilobytes for each request costs more than judging it.
+func (v *visit) reset(now time.Time) {
+	v.profile, v.verdict = defense.Profile{}, defense.Verdict{}
+	v.site, v.start, v.asked, v.peer = nil, now, time.Time{}, netip.Addr{}
+	v.status, v.bytes, v.upstream, v.held, v.outcome = 0, 0, 0, 0, nil
+}
+
+// ServeHTTP is the way of a request.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v := e.visits.Get().(*visit)
+	v.reset(time.Now())
+	defer e.leave(v)
+	p := &v.profile
+
+	// Who asks, and for which site.
+	v.peer = peerAddress(r.RemoteAddr)
+	client, _ := e.Clients.Client(v.peer, r.Header)
+	e.Profiler.FromRequest(p, r, defense.NewClient(client), v.start)
+	p.Scheme = e.Clients.Scheme(v.peer, r.Header, r.TLS != nil)
+	if r.Method == http.MethodConnect {
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusMethodNotAllowed, Title: "Method not allowed", Detail: "This is not a forward proxy."})
+		return
+	}
+	if v.site = e.sites.find(p.Host); v.site == nil {
+		e.stats.unknownHost.Add(1)
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusMisdirectedRequest, Title: "No such site here", Detail: "No site is served under this host name."})
+		return
+	}
+	p.Site = v.site.Name
+
+	// The edge's own pages.
+	if strings.HasPrefix(p.Path, challenge.Prefix) {
+		e.ownPage(v, w, r)
+		return
+	}
+
+	// What to do with it.
+	p.Clearance = e.Check.Clearance(r.Header, v.start)
+	e.Engine.Judge(p, &v.scratch, &v.verdict, nil)
+	e.Recorder.Count(&v.verdict, p.Site)
+	v.site.verdicts[v.verdict.Action][v.verdict.Intended].Add(1)
+
+	switch v.verdict.Action {
+	case defense.Allow, defense.Observe:
+		e.pass(v, w, r)
+	case defense.Throttle:
+		e.answer(v, w, r, &answer.Answer{
+			Status: http.StatusTooManyRequests, Title: "Too many requests", RetryAfter: v.verdict.RetryAfter,
+			Detail: "This site receives more requests from here than it can serve. Please try again a little later.",
+		})
+	case defense.Challenge:
+		e.challenge(v, w, r)
+	case defense.Tarpit:
+		v.held = e.tarpit.hold(r.Context())
+		e.refuse(v, w, r)
+	default:
+		e.refuse(v, w, r)
+	}
+}
+
+// pass forwards the request to the site's upstream.
+func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		if e.MaxBody > 0 {
+			if r.ContentLength > e.MaxBody {
+				e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+				return
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, e.MaxBody)
+		}
+		r.Body = &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
+	}
+	e.Clients.Rewrite(r.Header, v.peer, v.profile.Client.Address, v.profile.Scheme, r.Host)
+	v.forward.Host = v.site.SendHost
+	v.asked = time.Now()
+	e.Posture.Begin()
+	res, err := v.site.Upstream.Forward(w, r, &v.forward)
+	v.status, v.bytes, v.upstream = res.Status, res.Bytes, res.HeaderDuration
+	kind := upstream.KindOf(err)
+	if !v.asked.IsZero() { // no header came
+		e.Posture.End(time.Now(), 0, kind == upstream.FailureConnect || kind == upstream.FailureTimeout || kind == upstream.FailureReset || kind == upstream.FailureResponse)
+	}
+	if err == nil {
+		return
+	}
+	e.stats.upstreamFailures[kind].Add(1)
+	if kind != upstream.FailureClientGone {
+		e.Log.Debug("upstream failed", "site", v.site.Name, "kind", kind.String(), "error", err)
+	}
+	if res.Started {
+		panic(http.ErrAbortHandler) // the header is out: only cutting the connection tells the client
+	}
+	switch kind {
+	case upstream.FailureClientGone:
+		v.status = kind.Status() // recorded; nobody is left to read it
+	case upstream.FailureRequest, upstream.FailureBody:
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+			return
+		}
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadRequest, Title: "Malformed request", Detail: "The request was not complete and valid HTTP."})
+	case upstream.FailureTimeout:
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusGatewayTimeout, Title: "The site did not answer in time", Detail: "The server behind this address took too long. Please try again in a moment.", RetryAfter: 10 * time.Second})
+	default:
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadGateway, Title: "The site is not available", Detail: "The server behind this address cannot be reached at the moment. Please try again soon.", RetryAfter: 10 * time.Second})
+	}
+}
+
+// answered is called when the upstream's header has come. What follows, a download or
+// an event stream, may take as long as it likes: it says nothing about the upstream's load.
+func (v *visit) answered(status int, _ http.Header) {
+	now := time.Now()
+	v.edge.Posture.End(now, now.Sub(v.asked), status >= 500)
+	v.edge.observeUpstream(now.Sub(v.asked))
+	v.asked = time.Time{}
+}
+
+func (e *Edge) refuse(v *visit, w http.ResponseWriter, r *http.Request) {
+	detail := "This site does not serve this kind of request."
+	if v.verdict.Basis == defense.BasisCertain && v.verdict.Reason != "" {
+		// What the client says of itself is no secret to it; a judgement's reasons are the owner's.
+		detail = v.verdict.Reason
+	}
+	e.answer(v, w, r, &answer.Answer{Status: http.StatusForbidden, Title: "Not allowed", Detail: detail})
+}
+
+// challenge shows the check. The status is 429: a search engine that is doubted comes
+// back later, where 200 would index the check and 403 would drop the page.
+func (e *Edge) challenge(v *visit, w http.ResponseWriter, r *http.Request) {
+	p := &v.profile
+	is := e.Check.Issue(p.Target, p.Scheme == "https", v.start)
+	e.stats.issued.Add(1)
+	v.outcome = &defense.EventOutcome{ID: e.requestID(v), Kind: "refresh", Outcome: "issued"}
+	w.Header().Add("Set-Cookie", is.Cookie)
+	e.answer(v, w, r, &answer.Answer{
+		Status: http.StatusTooManyRequests, Title: "One moment", RetryAfter: challenge.RefreshDelay,
+		Detail:  "This site is checking that you are not an automated scraper. You will be taken to the page in a moment; nothing is asked of you.",
+		Refresh: is.Pass, Delay: challenge.RefreshDelay, Link: is.Pass, LinkText: "Continue if nothing happens",
+	})
+}
+
+// ownPage answers addresses below challenge.Prefix.
+func (e *Edge) ownPage(v *visit, w http.ResponseWriter, r *http.Request) {
+	p := &v.profile
+	if p.Path != challenge.PassPath || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		e.answer(v, w, r, &answer.Answer{Status: http.StatusNotFound, Title: "Not found", Detail: "There is nothing at this address."})
+		return
+	}
+	o, cookie, to := e.Check.Redeem(r.Header, p.Query, p.Scheme == "https", v.start)
+	e.stats.challenges[o].Add(1)
+	v.outcome = &defense.EventOutcome{ID: e.requestID(v), Kind: "refresh", Outcome: "failed"}
+	a := answer.Answer{Status: http.StatusForbidden, Title: "The check did not work", Link: to, LinkText: "Try again"}
+	switch o {
+	case challenge.Passed:
+		v.outcome.Outcome = "passed"
+		h := w.Header()
+		h.Add("Set-Cookie", cookie)
+		h.Set("Cache-Control", "no-store")
+		h.Set("Location", to)
+		w.WriteHeader(http.StatusSeeOther)
+		v.status = http.StatusSeeOther
+		return
+	case challenge.NoCookie:
+		a.Detail = "Your browser did not send back the cookie that this check needs. Please allow cookies for this site and try again."
+	case challenge.Expired:
+		a.Detail = "This page lay open for a long time and the check has run out. Please try again."
+	default:
+		a.Status, a.Title, a.Detail, a.LinkText = http.StatusBadRequest, "This address is not complete", "The address of the check was changed or cut off. Please start again.", "Start again"
+	}
+	e.answer(v, w, r, &a)
+}
+
+// answer sends one of the edge's own answers in the form that suits the request.
+func (e *Edge) answer(v *visit, w http.ResponseWriter, r *http.Request, a *answer.Answer) {
+	a.RequestID, a.Contact = e.requestID(v), e.Contact
+	form := answer.FormFor(v.profile.Kind, v.profile.Headers.Accept.Value)
+	n, _ := answer.Write(w, r, form, a) // an error means that the client is gone; there is nobody to tell
+	v.status, v.bytes = a.Status, int64(n)
+}
+
+func (e *Edge) requestID(v *visit) string {
+	if v.profile.RequestID == "" {
+		v.profile.RequestID = e.NewID()
+	}
+	return v.profile.RequestID
+}
+
+// leave records the visit and gives its memory back.
+func (e *Edge) leave(v *visit) {
+	failure := recover()
+	if v.site != nil && (e.Recorder.Wants(&v.verdict) || v.outcome != nil) {
+		e.Recorder.Record(e.event(v))
+	}
+	e.visits.Put(v)
+	if failure == nil {
+		return
+	}
+	if failure != http.ErrAbortHandler {
+		e.stats.panics.Add(1)
+		e.Log.Error("panic while serving a request", "panic", failure, "stack", stack())
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// peerAddress reads the address of a "host:port" as net/http writes it; a Unix
+// socket's peer has none.
+func peerAddress(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}

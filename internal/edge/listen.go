@@ -1,0 +1,96 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Listen opens a TCP address or, as "unix:/path", a Unix socket. A stale socket file that
+// nobody listens on any more is replaced; anything else in its place is an error.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	path, unix := strings.CutPrefix(address, "unix:")
+	if !unix {
+		return lc.Listen(ctx, "tcp", address)
+	}
+	if fi, err := os.Lstat(path); err == nil {
+		if fi.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("listen on %s: the file exists and is no socket", address)
+		}
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("listen on %s: another program listens there", address)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listen on %s: remove stale socket: %w", address, err)
+		}
+	}
+	return lc.Listen(ctx, "unix", path)
+}
+
+// guardedListener bounds the number of connections and how long a client may
+// leave us waiting to write. Connections beyond the bound are closed at once: if
+// they were left in the accept queue, readers behind them would wait as well.
+type guardedListener struct {
+	net.Listener
+	connections *Connections
+	writeIdle   time.Duration
+}
+
+func (l *guardedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if k := l.connections; k.open.Add(1) > k.max {
+			k.open.Add(-1)
+			k.refused.Add(1)
+			c.Close()
+			continue
+		}
+		return &guardedConn{Conn: c, listener: l}, nil
+	}
+}
+
+// guardedConn ends a connection whose client does not read. It moves the write
+// deadline only now and then, because setting one costs a timer operation.
+type guardedConn struct {
+	net.Conn
+	listener *guardedListener
+	closed   sync.Once
+	// armed is when the deadline was last set. Only the one writer that net/http
+	// or a hijacked copy has at a time touches it.
+	armed time.Time
+}
+
+func (c *guardedConn) Write(b []byte) (int, error) {
+	if idle := c.listener.writeIdle; idle > 0 {
+		if now := time.Now(); now.Sub(c.armed) > idle/4 {
+			if err := c.Conn.SetWriteDeadline(now.Add(idle)); err != nil {
+				return 0, err
+			}
+			c.armed = now
+		}
+	}
+	return c.Conn.Write(b)
+}
+
+// CloseWrite passes half-close through: an upgraded connection may end one direction first.
+func (c *guardedConn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+func (c *guardedConn) Close() error {
+	c.closed.Do(func() { c.listener.connections.open.Add(-1) })
+	return c.Conn.Close()
+}

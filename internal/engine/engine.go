@@ -1,0 +1,248 @@
+// Package engine turns a request profile into a verdict: decisions, signals,
+// policy, budgets, and what the mode lets through, in that order.
+//
+// The same engine runs live in the edge, over access logs in replay, and for a
+// single request in explain. It reads no clock and no configuration of its own:
+// time is the profile's, so that a log of last week is judged as it would have been then.
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/budget"
+	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/policy"
+	"github.com/quickthorn/quickthorn/internal/profile"
+)
+
+// Decisions finds what has been decided about a client. It must not block.
+type Decisions interface {
+	Lookup(addr netip.Addr, agent, site string, now time.Time) decision.Match
+}
+
+// Options are the parts that an engine works with. All but Budgets are required.
+type Options struct {
+	Decisions Decisions
+	Policy    func() *policy.Policy
+	Budgets   *budget.Store // nil: budgets are not counted (explain of a single request)
+	Posture   func() defense.Posture
+	Mode      func() defense.Mode
+}
+
+// Engine judges requests. It is safe for concurrent use.
+type Engine struct{ o Options }
+
+// New returns an engine of these parts.
+func New(o Options) *Engine { return &Engine{o: o} }
+
+// Scratch is memory that one request at a time reuses. The zero value is ready.
+type Scratch struct {
+	signals [24]defense.Signal // as observed
+	weighed [32]defense.Signal // with the policy's weights and rules added
+	shadow  [4]defense.ShadowHit
+	input   policy.Input
+	outcome policy.Outcome
+}
+
+// defaultRetry is what a client is told to wait when neither rule nor budget says.
+const defaultRetry = 30 * time.Second
+
+// Judge decides what to do with the request and writes it to v. v's slices
+// live in s and are valid until s is used again. With a non-nil x the way to the verdict is
+// noted step by step, and no budget is charged.
+//
+// The profile's Class is set as a side effect: it is the policy that knows the classes.
+func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Explanation) {
+	*v = defense.Verdict{Mode: e.o.Mode(), Posture: e.o.Posture()}
+	if v.Mode == defense.ModeOff {
+		x.note("mode off: every request passes unjudged")
+		return
+	}
+	section := e.o.Policy().Section(p.Host)
+	p.Class = section.Class(p)
+
+	match := e.o.Decisions.Lookup(p.Client.Address, p.Agent.Text.Value, p.Site, p.Time)
+	if match.Strong.OK && match.Strong.Rank == defense.RankOperatorAllow {
+		decided(v, &match.Strong)
+		x.decision(&match.Strong, "an operator's allow beats everything")
+		return
+	}
+
+	s.input = policy.Input{Profile: p, Posture: v.Posture, Signals: profile.Signals(s.signals[:0], p), Explain: x != nil}
+	s.outcome = policy.Outcome{Signals: s.weighed[:0], Shadow: s.shadow[:0]}
+	out := &s.outcome
+	section.Evaluate(&s.input, out)
+	v.Score, v.Signals, v.Shadow = out.Score, out.Signals, out.Shadow
+	v.Intended, v.Rule, v.Reason, v.Basis, v.RetryAfter = out.Action, out.Rule, out.Reason, out.Basis, out.RetryAfter
+	x.policy(out)
+
+	e.applyDecisions(p, &match, v, x)
+	if v.Intended == defense.Challenge && p.Clearance.Valid {
+		x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+		v.Intended, v.Reason = defense.Allow, "has clearance: the challenge was passed before"
+	}
+	if !v.Intended.Stops() {
+		e.charge(p, section, v, x)
+	}
+	fit(p, v, x)
+	v.Action = carriedOut(v, x)
+	if v.Action.Stops() && v.RetryAfter == 0 && v.Action == defense.Throttle {
+		v.RetryAfter = defaultRetry
+	}
+}
+
+func decided(v *defense.Verdict, f *decision.Found) {
+	v.Action, v.Intended = f.Action, f.Action
+	v.DecisionID, v.Rule, v.Reason = f.ID, "decision:"+f.ID, f.Reason
+	v.Basis = defense.BasisJudged
+	if f.Rank >= defense.RankOperatorBan {
+		v.Basis = defense.BasisOperator
+	}
+	if v.Reason == "" {
+		v.Reason = "decided by " + f.Origin
+	}
+}
+
+// applyDecisions places decisions among the policy's rules by the precedence
+// operator, verified identity, engine, rule, peer, list.
+func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defense.Verdict, x *Explanation) {
+	strong := &m.Strong
+	if strong.OK && strong.Rank < defense.RankVerified && p.Identity.Status == defense.IdentityVerified {
+		x.decision(strong, "not applied: the client's identity is verified")
+		strong = &decision.Found{}
+	}
+	if strong.OK {
+		x.decision(strong, "beats rules and scores")
+		decided(v, strong)
+		return
+	}
+	weak := &m.Weak
+	if !weak.OK {
+		return
+	}
+	switch {
+	case p.Identity.Status == defense.IdentityVerified:
+		x.decision(weak, "not applied: the client's identity is verified")
+	case ruleDecided(v):
+		x.decision(weak, fmt.Sprintf("not applied: rule %q comes before lists and peers", v.Rule))
+	case weak.Action == defense.Allow:
+		// An allow of a list or peer beats only lists and peers: it lifts no threshold.
+		x.decision(weak, "beats only other lists and peers")
+	case weak.Action < v.Intended:
+		x.decision(weak, "milder than what the score asks for")
+	default:
+		x.decision(weak, "applied")
+		decided(v, weak)
+	}
+}
+
+// ruleDecided reports whether one of the policy's rules, not a threshold, made the verdict.
+func ruleDecided(v *defense.Verdict) bool {
+	return v.Rule != "" && !hasPrefix(v.Rule, "threshold:")
+}
+
+func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
+
+// charge takes the request from every budget that covers it; the strictest that is spent throttles.
+func (e *Engine) charge(p *defense.Profile, section *policy.Section, v *defense.Verdict, x *Explanation) {
+	budgets := section.Budgets()
+	for i := range budgets {
+		b := &budgets[i]
+		if !b.Covers(p) {
+			continue
+		}
+		if v.Posture < b.Posture {
+			x.note("budget %q: not in force below posture %s", b.Name, b.Posture)
+			continue
+		}
+		if x != nil || e.o.Budgets == nil {
+			x.note("budget %q: %g per second, burst %g, counted per %s", b.Name, b.Rate, b.Burst, b.Per)
+			continue
+		}
+		key, ok := budgetKey(b, p)
+		if !ok {
+			continue
+		}
+		ok, retry := e.o.Budgets.Take(key, b.Rate, b.Burst, 1, p.Time)
+		if ok {
+			continue
+		}
+		if b.Shadow() {
+			v.Shadow = append(v.Shadow, defense.ShadowHit{Rule: "budget:" + b.Name, Action: defense.Throttle})
+			continue
+		}
+		if v.Intended < defense.Throttle || retry > v.RetryAfter {
+			v.Intended, v.Rule, v.Reason, v.Basis = defense.Throttle, "budget:"+b.Name, b.Reason, b.Basis
+			v.RetryAfter = retry
+		}
+	}
+}
+
+// fit makes the verdict answerable for the kind of request: only a navigation
+// can solve a challenge, and what tells crawlers how to behave stays readable.
+func fit(p *defense.Profile, v *defense.Verdict, x *Explanation) {
+	if v.Basis == defense.BasisOperator && v.Intended != defense.Challenge || !v.Intended.Stops() {
+		return
+	}
+	switch {
+	case p.Kind.AlwaysReadable():
+		x.note("%s is always readable", p.Kind)
+		v.Intended, v.RetryAfter = defense.Allow, 0
+	case v.Intended != defense.Challenge:
+	case p.Kind.Challengeable() && (p.Method == "GET" || p.Method == "HEAD" || v.Posture == defense.Siege):
+	case p.Kind.Challengeable():
+		// A challenge would lose what a reader has typed into a form.
+		x.note("a form is not challenged below siege")
+		v.Intended = defense.Observe
+	case p.Kind == defense.KindAsset:
+		// Browsers fetch fonts and crossorigin scripts without cookies: a reader
+		// who passed would see a broken page.
+		x.note("an asset is not challenged: browsers fetch some without cookies")
+		v.Intended = defense.Observe
+	default:
+		x.note("a %s request cannot solve a challenge: throttled instead", p.Kind)
+		v.Intended = defense.Throttle
+		if v.RetryAfter == 0 {
+			v.RetryAfter = defaultRetry
+		}
+	}
+}
+
+// carriedOut returns what the mode makes of the intended action.
+func carriedOut(v *defense.Verdict, x *Explanation) defense.Action {
+	if !v.Intended.Stops() {
+		return v.Intended
+	}
+	switch v.Mode {
+	case defense.ModeObserve:
+		x.note("mode observe: %s is recorded, not carried out", v.Intended)
+		return defense.Observe
+	case defense.ModeCertain:
+		if v.Basis == defense.BasisJudged {
+			x.note("mode certain: %s rests on judgement, so it is recorded, not carried out", v.Intended)
+			return defense.Observe
+		}
+	}
+	return v.Intended
+}
+
+// budgetKey names the bucket that the request's budget is counted in; ok is false
+// when the client has no address to be counted by.
+func budgetKey(b *policy.Budget, p *defense.Profile) (k budget.Key, ok bool) {
+	k = budget.Key{Limit: b.Name, Site: p.Site}
+	switch b.Per {
+	case policy.PerClient:
+		k.Client = p.Client.Counted
+	case policy.PerPrefix:
+		k.Client = p.Client.Prefix
+	case policy.PerClass:
+		k.Class = p.Class
+		return k, true
+	default:
+		return k, true
+	}
+	return k, k.Client.IsValid()
+}

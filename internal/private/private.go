@@ -1,0 +1,191 @@
+// Package private is the listener that the internet must not reach: health,
+// readiness and metrics for whoever gets there, and the API for whoever holds the key.
+package private
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/defense"
+)
+
+// KeyFile is the name of the API key's file in the data directory.
+const KeyFile = "api.key"
+
+// LoadKey reads the API key from the data directory, making one (mode 0600) when there is none.
+func LoadKey(dir string) (string, error) {
+	path := filepath.Join(dir, KeyFile)
+	key, err := ReadKey(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	raw := make([]byte, 24)
+	rand.Read(raw) // never fails (crypto/rand since Go 1.24)
+	key = hex.EncodeToString(raw)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) { // another program was faster
+			return ReadKey(dir)
+		}
+		return "", fmt.Errorf("make API key: %w", err)
+	}
+	_, err = f.WriteString(key + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", fmt.Errorf("make API key: %w", err)
+	}
+	return key, nil
+}
+
+// ReadKey reads the API key of a data directory; the error wraps fs.ErrNotExist when there is none.
+func ReadKey(dir string) (string, error) {
+	path := filepath.Join(dir, KeyFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read API key: %w", err)
+	}
+	key := strings.TrimSpace(string(b))
+	if len(key) < 32 {
+		return "", fmt.Errorf("API key %q has %d characters, want at least 32; delete the file to have a new one made", path, len(key))
+	}
+	return key, nil
+}
+
+// Registrar adds its routes to the API.
+type Registrar interface{ Register(mux *http.ServeMux) }
+
+// Options are the parts of the private listener.
+type Options struct {
+	Key     string
+	Metrics http.Handler
+	Ready   func() error // nil when the edge takes requests
+	Pprof   bool         // serve /debug/pprof/, with the key
+	API     []Registrar
+}
+
+// Handler returns the handler of the private listener.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if err := o.Ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", o.Metrics)
+	api := http.NewServeMux()
+	for _, r := range o.API {
+		r.Register(api)
+	}
+	mux.Handle("/v1/", requireKey(o.Key, api))
+	if o.Pprof {
+		debug := http.NewServeMux()
+		debug.HandleFunc("/debug/pprof/", pprof.Index)
+		debug.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.Handle("/debug/pprof/", requireKey(o.Key, debug))
+	}
+	return mux
+}
+
+// requireKey lets through who sends the key. Hashing first makes the comparison
+// independent of the lengths.
+func requireKey(key string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(key))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		got := sha256.Sum256([]byte(sent))
+		if !ok || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="quickthorn"`)
+			Problem(w, http.StatusUnauthorized, "send the key of DATA/"+KeyFile+" as \"Authorization: Bearer KEY\"")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Problem writes an application/problem+json answer (RFC 9457).
+func Problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail})
+}
+
+// JSON writes v as the answer.
+func JSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// maxBody bounds what the small endpoints read.
+const maxBody = 1 << 20
+
+// ReadJSON reads a request body of at most 1 MiB into v, refusing unknown fields.
+func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	return nil
+}
+
+// Switch is the mode that the edge is in.
+type Switch interface {
+	Mode() defense.Mode
+	// SetMode changes it for now and after a restart; an error means that it did not.
+	SetMode(m defense.Mode) error
+}
+
+// ModeAPI serves GET and PUT /v1/mode.
+type ModeAPI struct{ Switch Switch }
+
+// Mode is the body of /v1/mode.
+type Mode struct {
+	Mode defense.Mode `json:"mode"`
+}
+
+// Register adds the routes.
+func (a *ModeAPI) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/mode", func(w http.ResponseWriter, _ *http.Request) { JSON(w, Mode{a.Switch.Mode()}) })
+	mux.HandleFunc("PUT /v1/mode", func(w http.ResponseWriter, r *http.Request) {
+		var m Mode
+		if err := ReadJSON(w, r, &m); err != nil {
+			Problem(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		if err := a.Switch.SetMode(m.Mode); err != nil {
+			Problem(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		JSON(w, m)
+	})
+}
+
+// Server returns an HTTP server for the handler with the time limits that a private listener needs.
+// Exports stream for long, so only the request is timed.
+func Server(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10}
+}
