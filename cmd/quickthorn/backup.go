@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quickthorn/quickthorn/internal/backup"
+)
+
+func backupCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: cobra.ExactArgs(1),
+		Long: "Copy decisions, settings, events and keys into one tar file, consistent even while quickthorn runs. The file holds keys: keep it safe.",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			cfg, err := env.load()
+			if err != nil {
+				return err
+			}
+			a, err := env.client(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			var source backup.Source = backup.Directory(cfg.Data.Directory)
+			if a != nil {
+				source = a
+			}
+			if err := backup.Write(cmd.Context(), args[0], source); err != nil {
+				return err
+			}
+			fi, err := os.Stat(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(env.stdout, "%s: %d bytes\n", args[0], fi.Size())
+			return err
+		},
+	}
+}
+
+func restoreCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: cobra.ExactArgs(1),
+		Long: "Put a backup in place of the data directory. quickthorn must not be running; what was there before is kept beside it.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := env.load()
+			if err != nil {
+				return err
+			}
+			if a, err := env.client(cmd.Context(), cfg); err != nil {
+				return err
+			} else if a != nil {
+				return fmt.Errorf("quickthorn is running on this data directory: stop it first")
+			}
+			old, err := backup.Restore(cmd.Context(), args[0], cfg.Data.Directory)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(env.stdout, "restored %s\n", cfg.Data.Directory)
+			if old != "" {
+				fmt.Fprintf(env.stdout, "what was there before is in %s\n", old)
+			}
+			return nil
+		},
+	}
+}

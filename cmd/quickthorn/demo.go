@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quickthorn/quickthorn/internal/demo"
+	"github.com/quickthorn/quickthorn/internal/explain"
+	"github.com/quickthorn/quickthorn/internal/run"
+)
+
+func demoCommand(env *environment) *cobra.Command {
+	var listen string
+	var once bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Protect a built-in sample site and show what happens",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			handler, err := demo.Handler()
+			if err != nil {
+				return err
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			site := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+			served := make(chan error, 1)
+			go func() { served <- site.Serve(l) }()
+			defer func() { site.Close(); <-served }()
+
+			sets := []string{"upstream.url=http://" + l.Addr().String(), "edge.listen=" + listen, "policy.mode=enforce", "log.level=warn"}
+			if env.dataDir == "" {
+				dir, err := os.MkdirTemp("", "quickthorn-demo-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(dir)
+				sets = append(sets, "data.directory="+dir)
+			}
+			cfg, err := env.load(sets...)
+			if err != nil {
+				return err
+			}
+			return env.serve(ctx, cfg, func(ctx context.Context, p *run.Program) error {
+				if once {
+					defer cancel()
+				}
+				return env.showDemo(ctx, p, once)
+			})
+		},
+	}
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8080", "public `address`")
+	c.Flags().BoolVar(&once, "once", false, "show the requests and end, instead of serving on")
+	return c
+}
+
+// The demo's visitors: what each sends.
+var demoVisitors = []struct {
+	title   string
+	path    string
+	headers []string
+}{
+	{"A reader with Firefox opens a page", "/articles/gates", []string{
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "Accept-Language: en-GB,en;q=0.5",
+		"Accept-Encoding: gzip, deflate, br, zstd", "Upgrade-Insecure-Requests: 1", "Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none", "Sec-Fetch-User: ?1",
+	}},
+	{"An AI training crawler asks for the same page", "/articles/gates", []string{
+		"User-Agent: Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)", "Accept: */*", "Accept-Encoding: gzip, br, deflate",
+	}},
+	{"The same crawler reads robots.txt, which is always allowed", "/robots.txt", []string{
+		"User-Agent: Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)", "Accept: */*",
+	}},
+	{"A feed reader fetches the feed", "/feed.xml", []string{"User-Agent: Mozilla/5.0 (compatible; Miniflux/2.2.6; +https://miniflux.app)", "Accept: application/rss+xml"}},
+}
+
+func (env *environment) showDemo(ctx context.Context, p *run.Program, once bool) error {
+	base := "http://" + p.Addr().String()
+	client := &http.Client{Timeout: 10 * time.Second}
+	fmt.Fprintf(env.stdout, "A sample site is at %s, protected by quickthorn.\n", base)
+	for _, v := range demoVisitors {
+		q := explain.Question{URL: base + v.path, Headers: v.headers, Client: "127.0.0.1"}
+		r, _, err := q.Request()
+		if err != nil {
+			return err
+		}
+		req, err := http.NewRequestWithContext(ctx, r.Method, base+v.path, nil)
+		if err != nil {
+			return err
+		}
+		req.Header = r.Header
+		res, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		fmt.Fprintf(env.stdout, "\n── %s\nGET %s → %s\n", v.title, v.path, res.Status)
+		if report, err := p.Explain(&q); err != nil {
+			return err
+		} else if err := report.WriteText(env.stdout, false); err != nil {
+			return err
+		}
+	}
+	if !once {
+		fmt.Fprintf(env.stdout, `
+Now try it yourself; this window shows nothing more, Ctrl-C ends the demo.
+  a browser     %[1]s
+  a crawler     curl -i -A 'ClaudeBot/1.0' %[1]s/articles/wrens
+  metrics       curl http://%[2]s/metrics
+`, base, p.PrivateAddr())
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/private"
+	"github.com/quickthorn/quickthorn/internal/run"
+)
+
+var modeSentences = map[defense.Mode]string{
+	defense.ModeCertain: "what is certain is carried out; what is judged by score is only recorded",
+	defense.ModeEnforce: "every verdict is carried out",
+	defense.ModeObserve: "every verdict is recorded, none is carried out",
+	defense.ModeOff:     "every request passes unjudged",
+}
+
+func modeCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "mode [certain|enforce|observe|off]", Short: "Show or switch which verdicts are carried out", Args: cobra.MaximumNArgs(1),
+		ValidArgs: []string{"certain", "enforce", "observe", "off"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return env.showMode(cmd.Context())
+			}
+			m, err := defense.ParseMode(args[0])
+			if err != nil {
+				return err
+			}
+			return env.switchMode(cmd.Context(), m)
+		},
+	}
+}
+
+func switchCommand(env *environment, name string) *cobra.Command {
+	m, err := defense.ParseMode(name)
+	if err != nil {
+		panic(err) // names are constants of this program
+	}
+	return &cobra.Command{
+		Use: name, Short: "Switch at once and for good: " + modeSentences[m], Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return env.switchMode(cmd.Context(), m) },
+	}
+}
+
+func (env *environment) switchMode(ctx context.Context, m defense.Mode) error {
+	cfg, err := env.load()
+	if err != nil {
+		return err
+	}
+	a, err := env.client(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	when := "now"
+	if a != nil {
+		var out private.Mode
+		if err := a.call(ctx, http.MethodPut, "/v1/mode", private.Mode{Mode: m}, &out); err != nil {
+			return err
+		}
+	} else {
+		db, _, err := env.offline(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		if err := run.StoreMode(ctx, db.Settings(), m); err != nil {
+			return err
+		}
+		when = "from the next start (nothing runs now)"
+	}
+	_, err = fmt.Fprintf(env.stdout, "mode %s, %s: %s\n", m, when, modeSentences[m])
+	return err
+}
+
+func (env *environment) showMode(ctx context.Context) error {
+	cfg, err := env.load()
+	if err != nil {
+		return err
+	}
+	a, err := env.client(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	out := private.Mode{Mode: cfg.Policy.Mode}
+	if a != nil {
+		if err := a.call(ctx, http.MethodGet, "/v1/mode", nil, &out); err != nil {
+			return err
+		}
+	} else if db, _, err := env.offline(ctx, cfg); err == nil {
+		defer db.Close()
+		if out.Mode, err = run.StoredMode(ctx, db.Settings(), cfg.Policy.Mode); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(env.stdout, "mode %s: %s\n", out.Mode, modeSentences[out.Mode])
+	return err
+}
