@@ -71,11 +71,11 @@ or the server's own format string, as in nginx's log_format or Apache's LogForma
 				o.Progress = bar
 				defer fmt.Fprint(f, "\r\x1b[K")
 			}
-			report, comparison, err := replay.Run(cmd.Context(), args, top, o)
+			report, err := replay.Run(cmd.Context(), args, top, o)
 			if err != nil {
 				return err
 			}
-			return env.writeReplay(report, comparison, jsonFile, htmlFile)
+			return env.writeReplay(report, jsonFile, htmlFile)
 		},
 	}
 	f := c.Flags()
@@ -92,7 +92,7 @@ or the server's own format string, as in nginx's log_format or Apache's LogForma
 }
 
 // writeReplay writes the text to standard output unless another form goes there.
-func (env *environment) writeReplay(r *replay.Report, c *replay.Comparison, jsonFile, htmlFile string) error {
+func (env *environment) writeReplay(r *replay.Report, jsonFile, htmlFile string) error {
 	write := func(name string, form func(io.Writer) error) error {
 		if name == "-" {
 			return form(env.stdout)
@@ -111,10 +111,7 @@ func (env *environment) writeReplay(r *replay.Report, c *replay.Comparison, json
 		if err := write(jsonFile, func(w io.Writer) error {
 			e := json.NewEncoder(w)
 			e.SetIndent("", "  ")
-			return e.Encode(struct {
-				*replay.Report
-				Comparison *replay.Comparison `json:"comparison,omitempty"`
-			}{r, c})
+			return e.Encode(r)
 		}); err != nil {
 			return err
 		}
@@ -127,13 +124,7 @@ func (env *environment) writeReplay(r *replay.Report, c *replay.Comparison, json
 	if jsonFile == "-" || htmlFile == "-" {
 		return nil
 	}
-	if err := r.WriteText(env.stdout); err != nil {
-		return err
-	}
-	if c != nil {
-		return c.WriteText(env.stdout)
-	}
-	return nil
+	return r.WriteText(env.stdout)
 }
 
 // progress draws a bar on a terminal, at most ten times a second.

@@ -54,6 +54,8 @@ func TestParse(t *testing.T) {
 	p := newParser(t)
 	tests := []struct{ agent, want string }{
 		// Browsers.
+		{"MAXX_MAUI WAP Browser", "app MAXX_MAUI WAP Browser 0 mobile"},
+		{"LAVA.KKT35+.FARSIGHTED60D_CN_11B_HW (MAUI/KKT35_S116_20130820;BDATE/2013/08/20 14:41;LCD/240320;CHIP/MT6260;KEY/Normal;TOUCH/0;CAMERA/1;SENSOR/0;DEV/FARSIGHTED60D_CN_11B_HW;WAP Browser/MAUI (HTTPS)) LAVA_KKT35_S116_20130820 Release/2013.08.20 WAP Browser/MAUI (HTTPS) Profile/ Q03C1-2.40 en-US", "app LAVA.KKT35+.FARSIGHTED60D_CN_11B_HW 0 mobile"},
 		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/153.0.0.0 Safari/537.36", "browser Chrome 153 on Windows"},
 		{"Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/153.0.0.0 Mobile Safari/537.36", "browser Chrome 153 on Android mobile"},
 		{"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36", "browser Chrome 140 on ChromeOS"},

@@ -241,6 +241,9 @@ func (s *scan) word(word []byte, original, version, previous string) string {
 	case "profile", "configuration":
 		s.mobile = s.mobile || len(version) > 4 && (version[:4] == "MIDP" || version[:4] == "CLDC") // telephones before the smart ones
 		return ""
+	case "wap", "maui": // the browser of plain telephones, and the system that many of them run
+		s.mobile = true
+		return ""
 	case "mini":
 		if previous == "opera" {
 			s.setBrand("Opera Mini", version, brandBrowser)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,14 +173,18 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // pass forwards the request to the site's upstream.
 func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
+		body := &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
 		if e.MaxBody > 0 {
 			if r.ContentLength > e.MaxBody {
 				e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
 				return
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, e.MaxBody)
+			body.ReadCloser = http.MaxBytesReader(w, r.Body, e.MaxBody)
 		}
-		r.Body = &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
+		// net/http looks at its own request's body to end a connection gently after an
+		// upload that nobody wanted, so the wrapped one goes into a copy.
+		r = r.WithContext(r.Context())
+		r.Body = body
 	}
 	e.Clients.Rewrite(r.Header, v.peer, v.profile.Client.Address, v.profile.Scheme, r.Host)
 	v.forward.Host = v.site.SendHost
@@ -189,6 +194,7 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	v.status, v.bytes, v.upstream = res.Status, res.Bytes, res.HeaderDuration
 	kind := upstream.KindOf(err)
 	if !v.asked.IsZero() { // no header came
+		v.asked = time.Time{}
 		e.Posture.End(time.Now(), 0, kind == upstream.FailureConnect || kind == upstream.FailureTimeout || kind == upstream.FailureReset || kind == upstream.FailureResponse)
 	}
 	if err == nil {
@@ -208,6 +214,11 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			w.Header().Set("Connection", "close")
+			e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestTimeout, Title: "The upload stopped", Detail: "No more of the request arrived for a long time."})
 			return
 		}
 		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadRequest, Title: "Malformed request", Detail: "The request was not complete and valid HTTP."})
@@ -300,6 +311,9 @@ func (e *Edge) requestID(v *visit) string {
 // leave records the visit and gives its memory back.
 func (e *Edge) leave(v *visit) {
 	failure := recover()
+	if failure != nil && !v.asked.IsZero() { // Forward panicked: the upstream was asked and nobody waits for it any more
+		e.Posture.End(time.Now(), 0, false)
+	}
 	if v.site != nil && (e.Recorder.Wants(&v.verdict) || v.outcome != nil) {
 		e.Recorder.Record(e.event(v))
 	}

@@ -82,20 +82,22 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 	e.applyDecisions(p, &match, v, x)
 	if v.Intended == defense.Challenge && p.Clearance.Valid {
 		x.note("clearance %s satisfies the challenge", p.Clearance.ID)
-		v.Intended, v.Reason = defense.Allow, "has clearance: the challenge was passed before"
-	}
-	if !v.Intended.Stops() {
-		e.charge(p, section, v, x)
+		v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
 	}
 	fit(p, v, x)
+	// After fit: what it lets through must not go free of charge. What is always readable could
+	// not be throttled, so it costs nothing.
+	if !v.Intended.Stops() && !p.Kind.AlwaysReadable() {
+		e.charge(p, section, v, x)
+	}
 	v.Action = carriedOut(v, x)
-	if v.Action.Stops() && v.RetryAfter == 0 && v.Action == defense.Throttle {
+	if v.Action == defense.Throttle && v.RetryAfter == 0 {
 		v.RetryAfter = defaultRetry
 	}
 }
 
 func decided(v *defense.Verdict, f *decision.Found) {
-	v.Action, v.Intended = f.Action, f.Action
+	v.Action, v.Intended, v.RetryAfter = f.Action, f.Action, 0
 	v.DecisionID, v.Rule, v.Reason = f.ID, "decision:"+f.ID, f.Reason
 	v.Basis = defense.BasisJudged
 	if f.Rank >= defense.RankOperatorBan {
@@ -196,18 +198,15 @@ func fit(p *defense.Profile, v *defense.Verdict, x *Explanation) {
 	case p.Kind.Challengeable():
 		// A challenge would lose what a reader has typed into a form.
 		x.note("a form is not challenged below siege")
-		v.Intended = defense.Observe
+		v.Intended, v.RetryAfter = defense.Observe, 0
 	case p.Kind == defense.KindAsset:
 		// Browsers fetch fonts and crossorigin scripts without cookies: a reader
 		// who passed would see a broken page.
 		x.note("an asset is not challenged: browsers fetch some without cookies")
-		v.Intended = defense.Observe
+		v.Intended, v.RetryAfter = defense.Observe, 0
 	default:
 		x.note("a %s request cannot solve a challenge: throttled instead", p.Kind)
-		v.Intended = defense.Throttle
-		if v.RetryAfter == 0 {
-			v.RetryAfter = defaultRetry
-		}
+		v.Intended = defense.Throttle // Judge adds a Retry-After if the rule has none
 	}
 }
 

@@ -13,13 +13,13 @@ import (
 
 // Bounds of what a collector keeps, whatever the log's size.
 const (
-	maxKeys         = 200_000 // per tally
+	maxKeys         = 200_000 // clients, and prefixes, unless Options say otherwise
 	maxHarmExamples = 5       // example lines per rule and kind of reader
 	maxHarmGroups   = 500
 )
 
-// Observed is one log line with what was made of it.
-type Observed struct {
+// observed is one log line with what was made of it.
+type observed struct {
 	Profile  *defense.Profile
 	Verdict  *defense.Verdict
 	Status   int
@@ -44,8 +44,8 @@ type harmGroup struct {
 
 const maxHarmClients = 10_000
 
-// Collector gathers a report from observed lines. It is not safe for concurrent use.
-type Collector struct {
+// collector gathers a report from observed lines. It is not safe for concurrent use.
+type collector struct {
 	lines       uint64
 	first, last time.Time
 	verdicts    count
@@ -64,11 +64,12 @@ type Collector struct {
 	harmDropped uint64
 }
 
-// NewCollector returns an empty collector.
-func NewCollector() *Collector {
-	return &Collector{
-		timeline: newTimeline(), clients: newTally[netip.Prefix](maxKeys), prefixes: newTally[netip.Prefix](maxKeys),
-		agents: newTextTally(maxKeys / 4), paths: newTextTally(maxKeys / 4), rules: newTextTally(4096), signals: newTextTally(4096),
+// newCollector returns an empty collector that counts at most so many clients, and
+// as many prefixes, and a quarter of that in agents and in paths, whose texts are kept.
+func newCollector(keys int) *collector {
+	return &collector{
+		timeline: newTimeline(), clients: newTally[netip.Prefix](keys), prefixes: newTally[netip.Prefix](keys),
+		agents: newTextTally(keys / 4), paths: newTextTally(keys / 4), rules: newTextTally(4096), signals: newTextTally(4096),
 		crawlers: map[*defense.Crawler]*count{}, shadow: map[string]uint64{}, readers: map[string]*count{}, harm: map[harmKey]*harmGroup{},
 	}
 }
@@ -93,8 +94,8 @@ func Reader(p *defense.Profile) string {
 	return ""
 }
 
-// Add counts one line.
-func (c *Collector) Add(o *Observed) {
+// add counts one line.
+func (c *collector) add(o *observed) {
 	p, v := o.Profile, o.Verdict
 	a := v.Intended
 	c.lines++
@@ -149,7 +150,7 @@ func (c *Collector) Add(o *Observed) {
 	}
 }
 
-func (c *Collector) addHarm(reader string, o *Observed) {
+func (c *collector) addHarm(reader string, o *observed) {
 	k := harmKey{reader, o.Verdict.Intended, o.Verdict.Rule}
 	g, ok := c.harm[k]
 	if !ok {
@@ -169,7 +170,7 @@ func (c *Collector) addHarm(reader string, o *Observed) {
 	}
 }
 
-func example(o *Observed) Example {
+func example(o *observed) Example {
 	p := o.Profile
 	e := Example{
 		File: o.File, Line: o.Line, Time: p.Time, Client: p.Client.Address.String(), Agent: bounded(p.Agent.Text.Value),
@@ -181,18 +182,19 @@ func example(o *Observed) Example {
 	return e
 }
 
-// bounded makes text from a log fit for a report: valid, short, and nothing a terminal would execute.
+// bounded makes text from a log fit for a report: valid, short, nothing a terminal would
+// execute, and a copy, so that the line it is from is not kept.
 func bounded(s string) string {
 	const limit = 240
 	if len(s) > limit {
 		s = s[:limit] + "…"
 	}
-	return strings.Map(func(r rune) rune {
+	return strings.Clone(strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0xfffd || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
 			return '?'
 		}
 		return r
-	}, strings.ToValidUTF8(s, "?"))
+	}, strings.ToValidUTF8(s, "?")))
 }
 
 func comparePrefix(a, b netip.Prefix) int {
@@ -217,10 +219,11 @@ func actionMap(c *count) map[string]uint64 {
 	return m
 }
 
-// Report makes the report of what was added so far. n is how many rows its lists have.
+// report makes the report of what was added so far. n is how many rows its lists have.
 // The collector must not be used afterwards.
-func (c *Collector) Report(n int) *Report {
+func (c *collector) report(n int) *Report {
 	r := &Report{
+		Harm: []Harm{}, Crawlers: []CrawlerRow{}, Readers: []Row{},
 		Requests: c.lines, Start: c.first, End: c.last, Verdicts: actionMap(&c.verdicts), Bytes: c.verdicts.bytes, Spared: c.spared,
 	}
 	byStopped := func(c *count) uint64 { return c.stopped() }
@@ -269,7 +272,10 @@ func (c *Collector) Report(n int) *Report {
 	r.HarmOmitted = c.harmDropped
 
 	start, list := c.timeline.fold(60)
-	r.Timeline = Timeline{Start: time.Unix(start, 0).UTC(), Width: c.timeline.width}
+	r.Timeline = Timeline{Width: c.timeline.width, Buckets: make([]Bucket, 0, len(list))}
+	if len(list) > 0 {
+		r.Timeline.Start = time.Unix(start, 0).UTC()
+	}
 	for _, b := range list {
 		r.Timeline.Buckets = append(r.Timeline.Buckets, Bucket{Passed: b.total - b.stopped(), Throttled: b.actions[defense.Throttle], Challenged: b.actions[defense.Challenge], Refused: b.actions[defense.Tarpit] + b.actions[defense.Deny]})
 	}

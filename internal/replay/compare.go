@@ -3,7 +3,6 @@ package replay
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,6 +21,8 @@ type Comparison struct {
 	Clients  []ClientDiff  `json:"clients"` // those with most changes
 	Total    int           `json:"totalClients"`
 	Readers  ReadersChange `json:"readers"`
+	// Approximate says that there are more clients than are kept: the list and its total are not exact.
+	Approximate bool `json:"approximate,omitempty"`
 }
 
 // Change is how often A's verdict became B's.
@@ -50,24 +51,28 @@ type ClientDiff struct {
 }
 
 type clientPair struct {
-	a, b    [defense.Charge + 1]uint64
-	changed uint64
-	first   Example
-	ruleB   string
+	a, b           [defense.Charge + 1]uint64
+	changed        uint64
+	agent, request string // of the first request that differs, and the rules that made it so
+	ruleA, ruleB   string
 }
 
 type comparer struct {
+	max      int
 	requests uint64
 	changes  map[[2]defense.Action]uint64
 	clients  map[netip.Prefix]*clientPair
 	readers  ReadersChange
+	// forgotten says that clients had to be dropped.
+	forgotten bool
 }
 
-func newComparer() *comparer {
-	return &comparer{changes: map[[2]defense.Action]uint64{}, clients: map[netip.Prefix]*clientPair{}}
+// newComparer returns a comparer that keeps at most max clients.
+func newComparer(max int) *comparer {
+	return &comparer{max: max, changes: map[[2]defense.Action]uint64{}, clients: map[netip.Prefix]*clientPair{}}
 }
 
-func (c *comparer) add(o *Observed, b *defense.Verdict) {
+func (c *comparer) add(o *observed, b *defense.Verdict) {
 	va, vb := o.Verdict.Intended, b.Intended
 	c.requests++
 	if Reader(o.Profile) != "" {
@@ -81,7 +86,7 @@ func (c *comparer) add(o *Observed, b *defense.Verdict) {
 	k := o.Profile.Client.Counted
 	p, ok := c.clients[k]
 	if !ok {
-		if len(c.clients) >= maxKeys {
+		if len(c.clients) >= c.max {
 			c.forget()
 		}
 		p = &clientPair{}
@@ -94,15 +99,16 @@ func (c *comparer) add(o *Observed, b *defense.Verdict) {
 	}
 	c.changes[[2]defense.Action{va, vb}]++
 	if p.changed == 0 {
-		p.first, p.ruleB = example(o), strings.Clone(b.Rule)
-		p.first.Agent, p.first.Request = strings.Clone(p.first.Agent), strings.Clone(p.first.Request)
+		p.agent, p.request = bounded(o.Profile.Agent.Text.Value), bounded(o.Profile.Method+" "+o.Profile.Target)
+		p.ruleA, p.ruleB = bounded(o.Verdict.Rule), bounded(b.Rule)
 	}
 	p.changed++
 }
 
-// forget drops the clients that are treated alike, or the half that differ least.
+// forget drops the clients that are treated alike and, if that makes little room,
+// the half that differ least.
 func (c *comparer) forget() {
-	before := len(c.clients)
+	c.forgotten = true
 	var changed []uint64
 	for k, p := range c.clients {
 		if p.changed == 0 {
@@ -111,7 +117,7 @@ func (c *comparer) forget() {
 			changed = append(changed, p.changed)
 		}
 	}
-	if len(c.clients) < before {
+	if len(c.clients) <= c.max/4*3 {
 		return
 	}
 	slices.Sort(changed)
@@ -124,7 +130,7 @@ func (c *comparer) forget() {
 }
 
 func (c *comparer) report(a, b string, n int) *Comparison {
-	r := &Comparison{A: a, B: b, Requests: c.requests, Readers: c.readers}
+	r := &Comparison{A: a, B: b, Requests: c.requests, Readers: c.readers, Changes: []Change{}, Clients: []ClientDiff{}, Approximate: c.forgotten}
 	for k, count := range c.changes {
 		r.Changes = append(r.Changes, Change{k[0], k[1], count})
 		r.Changed += count
@@ -142,7 +148,7 @@ func (c *comparer) report(a, b string, n int) *Comparison {
 		}
 		ca, cb := count{actions: p.a}, count{actions: p.b}
 		r.Clients = append(r.Clients, ClientDiff{
-			Client: name, Agent: p.first.Agent, Request: p.first.Request, RuleA: p.first.Rule, RuleB: p.ruleB, Changed: p.changed, A: actionMap(&ca), B: actionMap(&cb),
+			Client: name, Agent: p.agent, Request: p.request, RuleA: p.ruleA, RuleB: p.ruleB, Changed: p.changed, A: actionMap(&ca), B: actionMap(&cb),
 		})
 	}
 	r.Total = len(r.Clients)
@@ -153,24 +159,23 @@ func (c *comparer) report(a, b string, n int) *Comparison {
 	return r
 }
 
-// WriteText writes the comparison for a terminal.
-func (c *Comparison) WriteText(out io.Writer) error {
-	var b strings.Builder
-	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+// text writes the comparison for a terminal.
+func (c *Comparison) text(b *strings.Builder) {
+	tw := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(tw, "\n%s compared with %s\n", c.B, c.A)
-	fmt.Fprintf(tw, "  %s of %s requests (%s) get another verdict; %d clients are treated differently\n", number(c.Changed), number(c.Requests), percent(c.Changed, c.Requests), c.Total)
+	fmt.Fprintf(tw, "  %s of %s requests (%s) get another verdict; %s treated differently\n", number(c.Changed), number(c.Requests), percent(c.Changed, c.Requests), plural(uint64(c.Total), "client is", "clients are"))
 	fmt.Fprintf(tw, "  requests that look like readers and are stopped: %s before, %s after\n", number(c.Readers.StoppedA), number(c.Readers.StoppedB))
 	for _, k := range c.Changes {
 		fmt.Fprintf(tw, "  %s → %s\t%s\n", k.A, k.B, number(k.Requests))
 	}
 	tw.Flush()
 	for _, k := range c.Clients {
-		fmt.Fprintf(&b, "  %s: %s changed; %s → %s\n", k.Client, number(k.Changed), actionsText(k.A), actionsText(k.B))
-		ruleA, ruleB := cmp.Or(k.RuleA, "nothing"), cmp.Or(k.RuleB, "nothing")
-		fmt.Fprintf(&b, "      %s  %q  by %s, then %s\n", k.Request, k.Agent, ruleA, ruleB)
+		fmt.Fprintf(b, "  %s: %s changed; %s → %s\n", k.Client, number(k.Changed), actionsText(k.A), actionsText(k.B))
+		fmt.Fprintf(b, "      %s  %q  by %s, then %s\n", k.Request, k.Agent, cmp.Or(k.RuleA, "nothing"), cmp.Or(k.RuleB, "nothing"))
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	if c.Approximate {
+		b.WriteString("  The log has more clients than are kept in memory: these numbers of clients are not exact.\n")
+	}
 }
 
 func actionsText(m map[string]uint64) string {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/defense"
 )
 
 //go:embed page.html
@@ -16,8 +18,9 @@ var page string
 // plots are inside it, and it runs no script.
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"number": number, "percent": percent, "size": size,
-		"time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
+		"number": number, "percent": percent, "size": size, "plural": plural, "actions": actionsText,
+		"count": func(n int) uint64 { return uint64(n) },
+		"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
 	}).Parse(page)
 	if err != nil {
 		return err
@@ -27,14 +30,19 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		Rows          []Row
 	}
 	stopped, all := r.HarmTotal()
+	note := ""
+	if r.Verdicts[defense.Challenge.String()] > 0 {
+		note = challengeNote
+	}
 	return t.Execute(w, struct {
 		*Report
 		Stopped, AllReaders uint64
 		Chart               template.HTML
-		BarWidth            time.Duration
+		BarWidth            string
+		ChallengeNote       string // "" if nobody would have been challenged
 		Tables              []table
 	}{
-		r, stopped, all, r.chart(), time.Duration(r.Timeline.Width) * time.Second,
+		r, stopped, all, r.chart(), spanText(r.Timeline.Width), note,
 		[]table{
 			{"Rules, thresholds and budgets that decided", "Rule", r.Rules}, {"Rules in shadow mode that matched", "Rule", r.Shadow},
 			{"Signals", "Signal", r.Signals}, {"Clients with most requests", "Client", r.Clients}, {"Clients stopped most", "Client", r.StoppedClients},

@@ -40,6 +40,8 @@ type Report struct {
 	// Unrunnable are the signals that could not run because the log does not have what they need.
 	Unrunnable  []string `json:"unrunnable,omitempty"`
 	Approximate bool     `json:"approximate,omitempty"` // the log has more clients or paths than are kept; the lists' tails are not exact
+
+	Comparison *Comparison `json:"comparison,omitempty"` // with a second policy, if there is one
 }
 
 // Input is one file that was read.

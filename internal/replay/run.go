@@ -40,6 +40,8 @@ type Options struct {
 	Stdin   io.Reader         // for the name "-"
 	// Buckets is how many budget buckets are kept.
 	Buckets int
+	// maxKeys bounds the clients, prefixes, agents and paths that are counted; 0 for the default.
+	maxKeys int
 	// Progress is called now and then from one goroutine, while reading, with how far the
 	// current file is read; of is 0 when that is not known. May be nil.
 	Progress func(file string, done, of int64, requests uint64)
@@ -76,40 +78,49 @@ type batch struct {
 	n     int
 }
 
-// Run replays the files in the given order ("-" is standard input) and returns the
-// report, and the comparison if there is a second policy. A line that cannot be read is
-// counted and passed over; a file that cannot be read is an error that names it.
-func Run(ctx context.Context, files []string, top int, o Options) (*Report, *Comparison, error) {
-	if len(files) == 0 {
-		return nil, nil, errors.New("no log file is named")
+// maxDisorder is how far a line may be older than one before it and still count as
+// of the same time. Apache writes a line when the answer is out, with the time at which the request
+// came, and several processes write into one log.
+const maxDisorder = 10 * time.Minute
+
+// clock is the time of a log, which does not run backwards. Budgets would take a clock that
+// does for one that was set, and let everybody start anew: on a log whose lines are a
+// little out of order no flood would ever be seen.
+type clock struct{ now time.Time }
+
+// at returns the time at which a line of time t is judged.
+func (c *clock) at(t time.Time) time.Time {
+	if back := c.now.Sub(t); back < 0 || back > maxDisorder {
+		c.now = t
 	}
-	collector := NewCollector()
-	first := newJudge(&o, o.Policy)
-	var second *judge
+	return c.now
+}
+
+// Run replays the files in the given order ("-" is standard input) and returns the
+// report; its tables have at most top rows. A line that cannot be read is
+// counted and passed over; a file that cannot be read is an error that names it.
+func Run(ctx context.Context, files []string, top int, o Options) (*Report, error) {
+	if len(files) == 0 {
+		return nil, errors.New("no log file is named")
+	}
+	if o.maxKeys == 0 {
+		o.maxKeys = maxKeys
+	}
+	collector := newCollector(o.maxKeys)
 	var comparison *comparer
 	if o.Compare != nil {
-		second, comparison = newJudge(&o, o.Compare), newComparer()
+		comparison = newComparer(o.maxKeys)
 	}
-	var seen profile.Part
-	var inputs []Input
-	for _, name := range files {
-		in, err := replayFile(ctx, name, &o, func(it *item) {
-			p := &it.profile
-			seen |= profile.Observed(p)
-			first.engine.Judge(p, &first.scratch, &first.verdict, nil)
-			ob := Observed{Profile: p, Verdict: &first.verdict, Status: it.status, Bytes: it.bytes, Duration: it.duration.Seconds(), File: name, Line: it.line}
-			collector.Add(&ob)
-			if second != nil {
-				second.engine.Judge(p, &second.scratch, &second.verdict, nil)
-				comparison.add(&ob, &second.verdict)
-			}
-		}, func() uint64 { return collector.lines })
-		if err != nil {
-			return nil, nil, err
+	inputs, seen, err := judgeAll(ctx, files, &o, func(line *observed, second *defense.Verdict) {
+		collector.add(line)
+		if second != nil {
+			comparison.add(line, second)
 		}
-		inputs = append(inputs, in)
+	}, func() uint64 { return collector.lines })
+	if err != nil {
+		return nil, err
 	}
-	r := collector.Report(top)
+	r := collector.report(top)
 	r.Policy, r.Mode, r.Posture, r.Inputs = o.Policy.Name(), o.Mode.String(), o.Posture.String(), inputs
 	for _, in := range inputs {
 		r.Broken += in.Broken
@@ -119,10 +130,43 @@ func Run(ctx context.Context, files []string, top int, o Options) (*Report, *Com
 			r.Unrunnable = append(r.Unrunnable, s.Name)
 		}
 	}
-	if comparison == nil {
-		return r, nil, nil
+	if comparison != nil {
+		r.Comparison = comparison.report(o.Policy.Name(), o.Compare.Name(), top)
 	}
-	return r, comparison.report(o.Policy.Name(), o.Compare.Name(), top), nil
+	return r, nil
+}
+
+// judgeAll hands every line of the files with its verdict to each, and with the second
+// policy's verdict if there is one. What each is given is valid during the call. seen is
+// what the lines told of their requests.
+func judgeAll(ctx context.Context, files []string, o *Options, each func(line *observed, second *defense.Verdict), requests func() uint64) (inputs []Input, seen profile.Part, err error) {
+	first := newJudge(o, o.Policy)
+	var second *judge
+	var verdict *defense.Verdict
+	if o.Compare != nil {
+		second = newJudge(o, o.Compare)
+		verdict = &second.verdict
+	}
+	for _, name := range files {
+		var clock clock // the next file may begin earlier: another server's log of the same day
+		in, err := replayFile(ctx, name, o, func(it *item) {
+			p := &it.profile
+			seen |= profile.Observed(p)
+			written := p.Time
+			p.Time = clock.at(written)
+			first.engine.Judge(p, &first.scratch, &first.verdict, nil)
+			if second != nil {
+				second.engine.Judge(p, &second.scratch, &second.verdict, nil)
+			}
+			p.Time = written
+			each(&observed{Profile: p, Verdict: &first.verdict, Status: it.status, Bytes: it.bytes, Duration: it.duration.Seconds(), File: name, Line: it.line}, verdict)
+		}, requests)
+		if err != nil {
+			return nil, 0, err
+		}
+		inputs = append(inputs, in)
+	}
+	return inputs, seen, nil
 }
 
 // replayFile reads one log in a goroutine of its own and judges what it reads in the caller's.

@@ -11,7 +11,7 @@ import (
 )
 
 // WriteText writes the report for a terminal: what would have happened, whom it
-// would have hurt, and who came.
+// would have hurt, who came, and what a second policy would change.
 func (r *Report) WriteText(out io.Writer) error {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
@@ -48,6 +48,9 @@ func (r *Report) WriteText(out io.Writer) error {
 		spared += fmt.Sprintf(", %.1f s of its time", r.Spared.Seconds)
 	}
 	line("  The site would have been spared %s.", spared)
+	if r.Verdicts[defense.Challenge.String()] > 0 {
+		line("  %s", challengeNote)
+	}
 
 	stopped, all := r.HarmTotal()
 	section("Readers: what claims to be a browser, feed reader, git, app or link preview")
@@ -57,11 +60,7 @@ func (r *Report) WriteText(out io.Writer) error {
 	}
 	for _, h := range r.Harm {
 		tw.Flush()
-		clients := "clients"
-		if h.Clients == 1 {
-			clients = "client"
-		}
-		fmt.Fprintf(&b, "  %s → %s by %s: %s requests of %s %s. %s\n", h.Reader, h.Action, h.Rule, number(h.Requests), number(uint64(h.Clients)), clients, h.Reason)
+		fmt.Fprintf(&b, "  %s → %s by %s: %s of %s (%s)\n", h.Reader, h.Action, h.Rule, plural(h.Requests, "request", "requests"), plural(uint64(h.Clients), "client", "clients"), h.Reason)
 		for _, e := range h.Examples[:min(3, len(h.Examples))] {
 			fmt.Fprintf(&b, "      %s:%d  %s  %s  %q\n", e.File, e.Line, e.Client, e.Request, e.Agent)
 			if len(e.Signals) > 0 {
@@ -126,11 +125,38 @@ func (r *Report) WriteText(out io.Writer) error {
 		section("The log has more clients, agents or paths than are kept in memory: the ends of these lists are not exact.")
 	}
 	tw.Flush()
+	if r.Comparison != nil {
+		r.Comparison.text(&b)
+	}
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-// textTimeline draws one line per bucket, at most 30.
+// challengeNote keeps the owner from taking a challenge per page for what readers would meet.
+const challengeNote = "A reader solves a challenge once; a log does not tell who has, so every page counts that would have asked."
+
+// plural counts things: "1 client", "2 clients".
+func plural(n uint64, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + more
+}
+
+// spanText writes a bucket's width as people say it.
+func spanText(seconds int64) string {
+	for _, unit := range []struct {
+		seconds   int64
+		one, more string
+	}{{86400, "day", "days"}, {3600, "hour", "hours"}, {60, "minute", "minutes"}} {
+		if seconds >= unit.seconds && seconds%unit.seconds == 0 {
+			return plural(uint64(seconds/unit.seconds), unit.one, unit.more)
+		}
+	}
+	return plural(uint64(seconds), "second", "seconds")
+}
+
+// textTimeline draws one line per bucket, at most 30, and one for a stretch without requests.
 func (r *Report) textTimeline(b *strings.Builder) {
 	list, width := r.Timeline.Buckets, r.Timeline.Width
 	for len(list) > 30 {
@@ -150,8 +176,17 @@ func (r *Report) textTimeline(b *strings.Builder) {
 		most = max(most, k.Passed+k.Throttled+k.Challenged+k.Refused)
 	}
 	const columns = 50
+	quiet := false
 	for i, k := range list {
 		total := k.Passed + k.Throttled + k.Challenged + k.Refused
+		if total == 0 {
+			if !quiet {
+				b.WriteString("  …\n")
+			}
+			quiet = true
+			continue
+		}
+		quiet = false
 		bar := ""
 		for _, part := range []struct {
 			n    uint64
@@ -161,10 +196,10 @@ func (r *Report) textTimeline(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "  %s %9s  %s\n", r.Timeline.Start.Add(time.Duration(int64(i)*width)*time.Second).Format("2006-01-02 15:04"), number(total), bar)
 	}
-	fmt.Fprintf(b, "  each line %s: # refused, ? challenged, ~ throttled, . passed\n", time.Duration(width)*time.Second)
+	fmt.Fprintf(b, "  each line %s: # refused, ? challenged, ~ throttled, . passed\n", spanText(width))
 }
 
-// number writes n with thin groups: 1234567 as 1,234,567.
+// number writes n in groups: 1234567 as 1,234,567.
 func number(n uint64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -202,14 +202,14 @@ func eachField(s string, f func(name, value string) error) error {
 		if n == maxFields {
 			return errTooLarge
 		}
-		for s != "" && (s[0] == ' ' || s[0] == '\t') {
-			var more string
-			more, s = cutLine(s)
-			line = strings.TrimRight(line, " \t") + " " + trimOWS(more)
-		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok {
 			return fmt.Errorf("header line %.40q has no colon", line)
+		}
+		for s != "" && (s[0] == ' ' || s[0] == '\t') {
+			var more string
+			more, s = cutLine(s)
+			value = strings.TrimRight(value, " \t") + " " + trimOWS(more)
 		}
 		name = strings.TrimRight(name, " \t")
 		value = trimOWS(value)

@@ -37,6 +37,7 @@ var hostile = []struct{ name, answer string }{
 	{"no colon", "HTTP/1.1 200 OK\r\nServer\r\n\r\n"},
 	{"no name", "HTTP/1.1 200 OK\r\n: x\r\n\r\n"},
 	{"first line folded", "HTTP/1.1 200 OK\r\n X: y\r\n\r\n"},
+	{"colon in a folded line", "HTTP/1.1 200 OK\r\nX\r\n Y: z\r\n\r\n"},
 	{"odd name", "HTTP/1.1 200 OK\r\nX(y): z\r\n\r\n"},
 	{"CR in value", "HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\n\r\n"},
 	{"CR before value", "HTTP/1.1 200 OK\r\nX: \ra\r\n\r\n"},
