@@ -22,7 +22,6 @@ const (
 type observed struct {
 	Profile  *defense.Profile
 	Verdict  *defense.Verdict
-	Status   int
 	Bytes    int64
 	Duration float64 // seconds the site took, 0 if the log does not say
 	File     string

@@ -64,7 +64,6 @@ func newJudge(o *Options, p *policy.Policy) *judge {
 // item is a request on its way from the reader to the judge.
 type item struct {
 	profile  defense.Profile
-	status   int
 	bytes    int64
 	duration time.Duration
 	line     int
@@ -159,7 +158,7 @@ func judgeAll(ctx context.Context, files []string, o *Options, each func(line *o
 				second.engine.Judge(p, &second.scratch, &second.verdict, nil)
 			}
 			p.Time = written
-			each(&observed{Profile: p, Verdict: &first.verdict, Status: it.status, Bytes: it.bytes, Duration: it.duration.Seconds(), File: name, Line: it.line}, verdict)
+			each(&observed{Profile: p, Verdict: &first.verdict, Bytes: it.bytes, Duration: it.duration.Seconds(), File: name, Line: it.line}, verdict)
 		}, requests)
 		if err != nil {
 			return nil, 0, err
@@ -208,7 +207,7 @@ func replayFile(ctx context.Context, name string, o *Options, judge func(*item),
 				}
 				o.Profiler.FromLog(&it.profile, e.LogEntry)
 				it.profile.Site = o.Site
-				it.status, it.bytes, it.duration, it.line = e.Status, e.Bytes, e.Duration, reader.Line()
+				it.bytes, it.duration, it.line = e.Bytes, e.Duration, reader.Line()
 				b.n++
 			}
 			select {

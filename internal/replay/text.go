@@ -194,7 +194,11 @@ func (r *Report) textTimeline(b *strings.Builder) {
 		}{{k.Refused, "#"}, {k.Challenged, "?"}, {k.Throttled, "~"}, {k.Passed, "."}} {
 			bar += strings.Repeat(part.mark, int((part.n*columns+most/2)/max(most, 1)))
 		}
-		fmt.Fprintf(b, "  %s %9s  %s\n", r.Timeline.Start.Add(time.Duration(int64(i)*width)*time.Second).Format("2006-01-02 15:04"), number(total), bar)
+		fmt.Fprintf(b, "  %s %9s", r.Timeline.Start.Add(time.Duration(int64(i)*width)*time.Second).Format("2006-01-02 15:04"), number(total))
+		if bar != "" {
+			b.WriteString("  " + bar)
+		}
+		b.WriteByte('\n')
 	}
 	fmt.Fprintf(b, "  each line %s: # refused, ? challenged, ~ throttled, . passed\n", spanText(width))
 }
@@ -213,8 +217,11 @@ func percent(n, of uint64) string {
 		return "0 %"
 	}
 	p := 100 * float64(n) / float64(of)
-	if n > 0 && p < 0.1 {
+	switch {
+	case n > 0 && p < 0.1:
 		return "< 0.1 %"
+	case n < of && p > 99.9:
+		return "> 99.9 %"
 	}
 	return fmt.Sprintf("%.1f %%", p)
 }
