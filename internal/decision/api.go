@@ -408,7 +408,7 @@ func problemOf(err error) *Problem {
 		p.Status = http.StatusGone
 	case errors.Is(err, ErrEverything):
 		p.Status = http.StatusBadRequest
-	case errors.Is(err, ErrTooManyAgents):
+	case errors.Is(err, ErrTooManyAgents), errors.Is(err, ErrFull):
 		p.Status = http.StatusConflict
 	}
 	p.Title = http.StatusText(p.Status)

@@ -37,6 +37,7 @@ type Log struct {
 	now     func() time.Time
 	entropy io.Reader
 
+	max     int           // most decisions, 0 for no bound
 	turn    chan struct{} // held by who writes; a channel, so that waiting ends with the context
 	loaded  bool
 	state   State
@@ -48,7 +49,13 @@ type Log struct {
 type LogOptions struct {
 	Now     func() time.Time // nil: time.Now
 	Entropy io.Reader        // for ids; nil: crypto/rand
+	// MaxEntries bounds how many decisions there may be; 0: no bound. What is already stored is
+	// loaded whatever it says, and changing what is there is always possible.
+	MaxEntries int
 }
+
+// ErrFull is returned when a new decision would exceed LogOptions.MaxEntries.
+var ErrFull = errors.New("the decision set is full: delete some, or raise decisions.maxEntries")
 
 // NewLog returns a log that keeps decisions in store and has them enforced by
 // set, which must be empty. Call Load before anything else.
@@ -59,7 +66,7 @@ func NewLog(set *Set, store Store, o LogOptions) *Log {
 	if o.Entropy == nil {
 		o.Entropy = rand.Reader
 	}
-	return &Log{set: set, store: store, now: o.Now, entropy: o.Entropy, turn: make(chan struct{}, 1)}
+	return &Log{set: set, store: store, now: o.Now, entropy: o.Entropy, max: o.MaxEntries, turn: make(chan struct{}, 1)}
 }
 
 // Set returns the decisions in force.
@@ -174,7 +181,7 @@ type AddOptions struct {
 // changes nothing. Add returns the decisions as they are now, in the given order.
 //
 // An error about one decision is an *ItemError that wraps *InvalidError,
-// *ProtectedError, *WideError or *AutomaticError; other errors are the store's, wrapped, and ErrTooManyAgents.
+// *ProtectedError, *WideError or *AutomaticError; other errors are the store's, wrapped, ErrTooManyAgents and ErrFull.
 func (l *Log) Add(ctx context.Context, ds []defense.Decision, o AddOptions) ([]defense.Decision, error) {
 	if len(ds) > MaxBatch {
 		return nil, &InvalidError{Problem: fmt.Sprintf("%d decisions at once, at most %d: import them", len(ds), MaxBatch)}
@@ -294,6 +301,9 @@ func (l *Log) add(ctx context.Context, items []item) (added, error) {
 		it.Sequence = b.Last
 		b.Put = append(b.Put, it.Decision)
 		put = append(put, *it)
+	}
+	if have := l.set.Len(); l.max > 0 && n.added > 0 && have+n.added > l.max {
+		return added{}, fmt.Errorf("adding %d decisions to %d, at most %d: %w", n.added, have, l.max, ErrFull)
 	}
 	if len(put) > 0 {
 		if err := l.set.fits(put); err != nil {

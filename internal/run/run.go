@@ -185,7 +185,7 @@ func (p *Program) openState(ctx context.Context) (err error) {
 		return err
 	}
 	p.closers = append(p.closers, p.state.Close)
-	p.decisions = decision.NewLog(decision.NewSet(c.Edge.Trusted), p.state, decision.LogOptions{})
+	p.decisions = decision.NewLog(decision.NewSet(c.Edge.Trusted), p.state, decision.LogOptions{MaxEntries: c.Decisions.MaxEntries})
 	loaded, err := p.decisions.Load(ctx)
 	if err != nil {
 		return fmt.Errorf("load decisions: %w", err)
