@@ -46,7 +46,7 @@ func need(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
-		if os.Getenv("QUICKTHORN_TEST_STRICT") != "" {
+		if os.Getenv("STRICT_TESTS") != "" {
 			t.Fatalf("%s is not installed", program)
 		}
 		t.Skipf("%s is not installed", program)
