@@ -40,12 +40,12 @@ func main() {
 	listen := flag.String("listen", "", "internal: with -serve")
 	target := flag.String("target", "", "internal: with -serve")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
-	if *serve != "" {
+	if *serve != "" { // ended by SIGTERM, so it must not be caught
 		err = reverseProxy(*serve, *listen, *target)
 	} else {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		err = run(ctx, *rounds, *seconds, *connections, *only)
 	}
 	if err != nil {
@@ -280,7 +280,10 @@ func ready(ctx context.Context, c *contender) error {
 		if err != nil {
 			return err
 		}
-		r.Header.Set("User-Agent", c.agent)
+		r.Header = http.Header{
+			"User-Agent": {c.agent}, "Accept": {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, "Accept-Language": {"en-GB,en;q=0.9"},
+			"Accept-Encoding": {"gzip, deflate"}, "Upgrade-Insecure-Requests": {"1"}, "Connection": {"keep-alive"},
+		}
 		res, err := http.DefaultClient.Do(r)
 		if err == nil {
 			_, _ = io.Copy(io.Discard, res.Body)
