@@ -222,9 +222,9 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 		{name: "nginx", url: "http://" + at(1), agent: chrome, status: 200, pids: []int{nginxPID}},
 		{name: "ReverseProxy, plain", url: "http://" + at(2), agent: chrome, status: 200, pids: []int{plain}},
 		{name: "ReverseProxy, tuned", url: "http://" + at(3), agent: chrome, status: 200, pids: []int{tuned}},
-		{name: "quickthorn, events off", url: "http://" + at(4), agent: chrome, status: 200, pids: []int{quiet}},
+		{name: "quickthorn events off", url: "http://" + at(4), agent: chrome, status: 200, pids: []int{quiet}},
 		{name: "quickthorn", url: "http://" + at(6), agent: chrome, status: 200, pids: []int{full}},
-		{name: "quickthorn, denied", url: "http://" + at(6), agent: gptbot, status: 403, pids: []int{full}},
+		{name: "quickthorn denied", url: "http://" + at(6), agent: gptbot, status: 403, pids: []int{full}},
 	}
 	const yardstick = "ReverseProxy, tuned"
 	if only != "" {

@@ -22,10 +22,13 @@ type Options struct {
 	QueueBytes  int64         // most bytes waiting; 0: 16 MiB
 	Batch       int           // most events in one write; 0: 500
 	Every       time.Duration // longest wait before a write; 0: 1 s
-	Drain       time.Duration // time to write what is queued at shutdown; 0: 5 s
-	MaxAge      time.Duration // events are kept for so long; 0: for ever
-	MaxBytes    int64         // the archive is kept below this; 0: no limit
-	PruneEvery  time.Duration // time between the removals of old events; 0: 5 min
+	// Share is how much of the time writing may take, 0..1; 0 or 1: all of it. A flood of refusals must cost
+	// the record, not the processor that serves readers: what does not fit is dropped and counted.
+	Share      float64
+	Drain      time.Duration // time to write what is queued at shutdown; 0: 5 s
+	MaxAge     time.Duration // events are kept for so long; 0: for ever
+	MaxBytes   int64         // the archive is kept below this; 0: no limit
+	PruneEvery time.Duration // time between the removals of old events; 0: 5 min
 
 	Now    func() time.Time
 	Random func() uint64 // for the sample; rand.Uint64 of math/rand/v2 will do
@@ -113,9 +116,18 @@ func threshold(share float64) uint64 {
 
 // Wants reports whether a request with that verdict is to be recorded as an
 // event: every one that was not plainly allowed, and a sample of the rest.
+//
+// When the queue is full it counts the event as dropped and says no: making an
+// event only to drop it would cost most in the very flood in which it happens.
 func (r *Recorder) Wants(v *defense.Verdict) bool {
-	return v.Action != defense.Allow || v.Intended != defense.Allow || len(v.Shadow) > 0 ||
-		r.sample > 0 && r.o.Random() <= r.sample
+	if v.Action == defense.Allow && v.Intended == defense.Allow && len(v.Shadow) == 0 && (r.sample == 0 || r.o.Random() > r.sample) {
+		return false
+	}
+	if len(r.queue) == cap(r.queue) {
+		r.dropped.Add(1)
+		return false
+	}
+	return true
 }
 
 // Count adds one request of the site to the exact counters.
@@ -156,7 +168,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	wait := minRetry
 	for ctx.Err() == nil {
 		batch = r.fill(ctx, batch)
+		began := time.Now()
 		err := r.write(writing, batch)
+		took := time.Since(began)
 		r.reportDrops()
 		if err != nil {
 			sleep(ctx, wait)
@@ -166,6 +180,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 		wait = minRetry
 		clear(batch)
 		batch = batch[:0]
+		if r.o.Share > 0 && r.o.Share < 1 {
+			sleep(ctx, time.Duration(float64(took)*(1/r.o.Share-1)))
+		}
 	}
 	return r.drain(writing, batch)
 }
