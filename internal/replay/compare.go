@@ -178,12 +178,15 @@ func (c *Comparison) text(b *strings.Builder) {
 	}
 }
 
-func actionsText(m map[string]uint64) string {
+// actionList writes counts by action, the mildest first: "allow 3", "deny 1".
+func actionList(m map[string]uint64) []string {
 	var parts []string
 	for a := defense.Allow; a <= defense.Deny; a++ {
 		if n := m[a.String()]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %s", a, number(n)))
 		}
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
+
+func actionsText(m map[string]uint64) string { return strings.Join(actionList(m), ", ") }

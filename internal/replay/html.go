@@ -18,7 +18,7 @@ var page string
 // plots are inside it, and it runs no script.
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"number": number, "percent": percent, "size": size, "plural": plural, "actions": actionsText,
+		"number": number, "percent": percent, "size": size, "plural": plural, "actionList": actionList,
 		"count": func(n int) uint64 { return uint64(n) },
 		"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
 	}).Parse(page)
@@ -83,7 +83,7 @@ func (r *Report) chart() template.HTML {
 			fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, part.class, x, y, max(step-1, 0.5), h)
 		}
 		b.WriteString(`</g>`)
-		if every := max(1, n/6); i%every == 0 {
+		if every := max(1, n/6); i%every == 0 && x < width-70 { // room for the text
 			fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, x, height+14, at.Format("01-02 15:04"))
 		}
 	}
