@@ -22,6 +22,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/engine"
+	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/posture"
 	"github.com/quickthorn/quickthorn/internal/profile"
 	"github.com/quickthorn/quickthorn/internal/upstream"
@@ -124,6 +125,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.leave(v)
 	p := &v.profile
 
+	if r.ContentLength != 0 {
+		// Whoever answers, net/http reads some of what is left of an upload, and one that stops
+		// must not hold the connection for ever. A ResponseWriter without deadlines has no slow client.
+		_ = http.NewResponseController(w).SetReadDeadline(v.start.Add(e.BodyIdle))
+	}
+
 	// Who asks, and for which site.
 	v.peer = peerAddress(r.RemoteAddr)
 	client, _ := e.Clients.Client(v.peer, r.Header)
@@ -172,11 +179,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // pass forwards the request to the site's upstream.
 func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
+	var body *idleBody
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		body := &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
+		body = &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
 		if e.MaxBody > 0 {
 			if r.ContentLength > e.MaxBody {
-				e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+				e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
 				return
 			}
 			body.ReadCloser = http.MaxBytesReader(w, r.Body, e.MaxBody)
@@ -207,20 +215,24 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	if res.Started {
 		panic(http.ErrAbortHandler) // the header is out: only cutting the connection tells the client
 	}
+	if body != nil && (kind == upstream.FailureBody || kind == upstream.FailureClientGone) {
+		// net/http cancels the request's context when a read meets a deadline, as if the client
+		// had gone; so the body is asked first.
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(body.err, &tooLarge):
+			e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+			return
+		case errors.Is(body.err, os.ErrDeadlineExceeded):
+			e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestTimeout, Title: "The upload stopped", Detail: "No more of the request arrived for a long time."})
+			return
+		}
+	}
 	switch kind {
 	case upstream.FailureClientGone:
-		v.status = kind.Status() // recorded; nobody is left to read it
+		v.status = kind.Status()
+		panic(http.ErrAbortHandler) // to return would be to answer 200, should anybody be left to read it
 	case upstream.FailureRequest, upstream.FailureBody:
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
-			return
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			w.Header().Set("Connection", "close")
-			e.answer(v, w, r, &answer.Answer{Status: http.StatusRequestTimeout, Title: "The upload stopped", Detail: "No more of the request arrived for a long time."})
-			return
-		}
 		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadRequest, Title: "Malformed request", Detail: "The request was not complete and valid HTTP."})
 	case upstream.FailureTimeout:
 		e.answer(v, w, r, &answer.Answer{Status: http.StatusGatewayTimeout, Title: "The site did not answer in time", Detail: "The server behind this address took too long. Please try again in a moment.", RetryAfter: 10 * time.Second})
@@ -240,9 +252,9 @@ func (v *visit) answered(status int, _ http.Header) {
 
 func (e *Edge) refuse(v *visit, w http.ResponseWriter, r *http.Request) {
 	detail := "This site does not serve this kind of request."
-	if v.verdict.Basis == defense.BasisCertain && v.verdict.Reason != "" {
+	if reason := v.verdict.Reason; v.verdict.Basis == defense.BasisCertain && reason != "" && !strings.HasPrefix(reason, policy.DefaultReason) {
 		// What the client says of itself is no secret to it; a judgement's reasons are the owner's.
-		detail = v.verdict.Reason
+		detail = "This site refuses the request. The reason: " + strings.TrimSuffix(reason, ".") + "."
 	}
 	e.answer(v, w, r, &answer.Answer{Status: http.StatusForbidden, Title: "Not allowed", Detail: detail})
 }
@@ -257,7 +269,7 @@ func (e *Edge) challenge(v *visit, w http.ResponseWriter, r *http.Request) {
 	w.Header().Add("Set-Cookie", is.Cookie)
 	e.answer(v, w, r, &answer.Answer{
 		Status: http.StatusTooManyRequests, Title: "One moment", RetryAfter: challenge.RefreshDelay,
-		Detail:  "This site is checking that you are not an automated scraper. You will be taken to the page in a moment; nothing is asked of you.",
+		Detail:  "This site checks its visitors, because scrapers wear it down. Your browser keeps one cookie and goes on to the page by itself; there is nothing to do or to solve.",
 		Refresh: is.Pass, Delay: challenge.RefreshDelay, Link: is.Pass, LinkText: "Continue if nothing happens",
 	})
 }
@@ -301,6 +313,15 @@ func (e *Edge) answer(v *visit, w http.ResponseWriter, r *http.Request, a *answe
 	v.status, v.bytes = a.Status, int64(n)
 }
 
+// cutOff is answer to an upload of which the rest is not wanted: the answer does not wait for
+// it, and the connection is closed.
+func (e *Edge) cutOff(v *visit, w http.ResponseWriter, r *http.Request, a *answer.Answer) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	e.answer(v, w, r, a)
+}
+
 func (e *Edge) requestID(v *visit) string {
 	if v.profile.RequestID == "" {
 		v.profile.RequestID = e.NewID()
@@ -314,7 +335,7 @@ func (e *Edge) leave(v *visit) {
 	if failure != nil && !v.asked.IsZero() { // Forward panicked: the upstream was asked and nobody waits for it any more
 		e.Posture.End(time.Now(), 0, false)
 	}
-	if v.site != nil && (e.Recorder.Wants(&v.verdict) || v.outcome != nil) {
+	if v.site != nil && (v.outcome != nil || e.Recorder.Wants(&v.verdict)) {
 		e.Recorder.Record(e.event(v))
 	}
 	e.visits.Put(v)

@@ -165,6 +165,13 @@ func (c *Certificate) load(now time.Time) error {
 	return nil
 }
 
+// Reload looks at the files now, as on SIGHUP. On an error the old certificate stays in use.
+func (c *Certificate) Reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.load(time.Now())
+}
+
 // get serves a handshake. A renewal that cannot be read leaves the old certificate in use.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	// Only one handshake looks at the files; the others do not wait for it.

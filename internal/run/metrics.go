@@ -46,6 +46,7 @@ func (p *Program) register(m *telemetry.Metrics, budgets *budget.Store) error {
 	for _, k := range []metric{
 		{m.Gauge, "mode", "Mode: 0 certain, 1 enforce, 2 observe, 3 off.", func() float64 { return float64(p.mode.Mode()) }},
 		{m.Gauge, "posture", "Posture: 0 calm, 1 guarded, 2 siege.", func() float64 { return float64(p.gauge.Current()) }},
+		{m.Gauge, "policy_stale", "1 while the policy on disk is wrong and an older one stays in force.", func() float64 { return number(p.policy.Stale()) }},
 		{m.Counter, "posture_changes_total", "Changes of posture.", func() float64 { return float64(p.gauge.Snapshot().Changes) }},
 		{m.Gauge, "upstream_in_flight", "Requests that wait for the upstream's answer.", func() float64 { return float64(p.gauge.Snapshot().InFlight) }},
 		{m.Gauge, "upstream_latency_seconds", "Mean time to the upstream's answer in the latest window.", func() float64 { return p.gauge.Snapshot().Window.MeanLatency.Seconds() }},

@@ -29,6 +29,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/edge"
 	"github.com/quickthorn/quickthorn/internal/engine"
 	"github.com/quickthorn/quickthorn/internal/explain"
@@ -73,6 +74,7 @@ type Program struct {
 	explain    *explain.API
 	draining   atomic.Bool
 	public     []*edge.Server
+	cert       *edge.Certificate // nil without TLS
 	privateLn  net.Listener
 	privateSrv *http.Server
 	closers    []func() error
@@ -203,7 +205,7 @@ func (p *Program) openArchive(ctx context.Context) error {
 	c := p.o.Config
 	options := record.Options{
 		SampleAllow: c.Events.SampleAllow, Queue: c.Events.Queue, MaxAge: c.Events.RetentionAge, MaxBytes: int64(c.Events.RetentionSize),
-		Now: time.Now, Random: randv2.Uint64,
+		Share: archiveShare, Now: time.Now, Random: randv2.Uint64,
 	}
 	for _, s := range c.Sites {
 		options.Sites = append(options.Sites, s.Name)
@@ -215,15 +217,9 @@ func (p *Program) openArchive(ctx context.Context) error {
 		p.recorder = &unrecorded{}
 		return nil
 	}
-	addresses, err := sqlite.ParseAddressMode(c.Events.Addresses)
+	privacy, err := ArchivePrivacy(c)
 	if err != nil {
 		return err
-	}
-	privacy := sqlite.Privacy{Addresses: addresses, KeepQuery: c.Events.Query}
-	if addresses == sqlite.Hashed {
-		if privacy.Key, err = challenge.LoadKey(filepath.Join(c.Data.Directory, privacyFile)); err != nil {
-			return err
-		}
 	}
 	p.archive, err = sqlite.Open(ctx, filepath.Join(c.Data.Directory, ArchiveFile), sqlite.Options{Privacy: privacy, Quarantine: true, Now: time.Now, Log: p.o.Log})
 	if err != nil {
@@ -235,6 +231,20 @@ func (p *Program) openArchive(ctx context.Context) error {
 	p.closers = append(p.closers, p.archive.Close)
 	p.recorder = record.New(options, p.archive, p.o.Log)
 	return nil
+}
+
+// ArchivePrivacy returns how the archive keeps addresses and query strings by this configuration.
+// The key of hashed addresses is read from the data directory, and made if there is none.
+func ArchivePrivacy(c *config.Config) (sqlite.Privacy, error) {
+	addresses, err := sqlite.ParseAddressMode(c.Events.Addresses)
+	if err != nil {
+		return sqlite.Privacy{}, err
+	}
+	p := sqlite.Privacy{Addresses: addresses, KeepQuery: c.Events.Query}
+	if addresses == sqlite.Hashed {
+		p.Key, err = challenge.LoadKey(filepath.Join(c.Data.Directory, privacyFile))
+	}
+	return p, err
 }
 
 func (p *Program) openCheck() (*challenge.Check, error) {
@@ -253,6 +263,9 @@ func (p *Program) openCheck() (*challenge.Check, error) {
 	}
 	return challenge.NewCheck(signer, c.Challenge.Validity), nil
 }
+
+// archiveShare is how much of one processor writing events may take: some thousand events a second.
+const archiveShare = 0.15
 
 // DefaultSite is the name of the site that upstream.url protects.
 const DefaultSite = "default"
@@ -327,11 +340,10 @@ func (p *Program) listen(ctx context.Context, resolver *clientaddr.Resolver) err
 	if c.Edge.TLS.Listen == "" {
 		return nil
 	}
-	cert, err := edge.LoadCertificate(c.Edge.TLS.CertificateFile, c.Edge.TLS.KeyFile, p.o.Log)
-	if err != nil {
+	if p.cert, err = edge.LoadCertificate(c.Edge.TLS.CertificateFile, c.Edge.TLS.KeyFile, p.o.Log); err != nil {
 		return err
 	}
-	return bind(c.Edge.TLS.Listen, cert)
+	return bind(c.Edge.TLS.Listen, p.cert)
 }
 
 func (p *Program) openPrivate(ctx context.Context, profiler *profile.Profiler, judge *engine.Engine, check *challenge.Check, budgets *budget.Store) (err error) {
@@ -373,14 +385,28 @@ func (p *Program) Ready() error {
 	return nil
 }
 
+// Mode is the mode in force.
+func (p *Program) Mode() defense.Mode { return p.mode.Mode() }
+
 // Addr is the address of the first public listener.
 func (p *Program) Addr() net.Addr { return p.public[0].Addr() }
 
 // PrivateAddr is the address of the private listener.
 func (p *Program) PrivateAddr() net.Addr { return p.privateLn.Addr() }
 
-// Reload reads the policy and certificates again, as on SIGHUP.
-func (p *Program) Reload() error { return p.policy.Reload() }
+// Reload reads the policy and the certificate again, as on SIGHUP. What is wrong
+// is an error, and the old one stays in force.
+func (p *Program) Reload() error {
+	err := p.policy.Reload()
+	if p.cert == nil {
+		return err
+	}
+	certErr := p.cert.Reload()
+	if certErr != nil {
+		p.o.Log.Error("the certificate could not be read again; the old one stays in use", "error", certErr)
+	}
+	return errors.Join(err, certErr)
+}
 
 // Run serves until ctx ends or a listener fails, lets requests under way finish within
 // edge.drain, writes what is queued, and closes the stores.
