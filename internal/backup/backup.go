@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -141,8 +142,9 @@ func (d Directory) WriteBackup(ctx context.Context, w io.Writer) (err error) {
 	defer func() { err = errors.Join(err, s.State.Close()) }()
 	path := filepath.Join(dir, "archive.db")
 	if _, e := os.Stat(path); e == nil {
-		// Privacy does not matter: nothing is written.
-		if s.Archive, err = sqlite.Open(ctx, path, sqlite.Options{Privacy: sqlite.Privacy{KeepQuery: true}}); err != nil {
+		// Privacy does not matter: nothing is written. Nor is a broken file moved aside.
+		o := sqlite.Options{Privacy: sqlite.Privacy{KeepQuery: true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		if s.Archive, err = sqlite.Open(ctx, path, o); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.Archive.Close()) }()
@@ -153,7 +155,7 @@ func (d Directory) WriteBackup(ctx context.Context, w io.Writer) (err error) {
 // read calls fn for each file of a backup and checks that the backup is complete.
 func read(r io.Reader, fn func(name string, r io.Reader) error) error {
 	t := tar.NewReader(r)
-	complete := false
+	complete, state := false, false
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
@@ -167,6 +169,7 @@ func read(r io.Reader, fn func(name string, r io.Reader) error) error {
 		case !slices.Contains(files, h.Name) || h.Typeflag != tar.TypeReg:
 			return fmt.Errorf("not a backup: it holds %q", h.Name)
 		default:
+			state = state || h.Name == embedded.FileName
 			if err := fn(h.Name, t); err != nil {
 				return fmt.Errorf("%s: %w", h.Name, err)
 			}
@@ -174,6 +177,9 @@ func read(r io.Reader, fn func(name string, r io.Reader) error) error {
 	}
 	if !complete {
 		return errors.New("the backup is cut off")
+	}
+	if !state {
+		return fmt.Errorf("not a backup: it lacks %q", embedded.FileName)
 	}
 	return nil
 }
@@ -214,13 +220,8 @@ func Restore(ctx context.Context, name, dir string) (old string, err error) {
 		return "", err
 	}
 	if _, err := os.Stat(dir); err == nil {
-		// Whoever uses the directory holds this lock.
-		held, err := embedded.Open(ctx, filepath.Join(dir, embedded.FileName))
-		if errors.Is(err, embedded.ErrInUse) {
+		if err := free(ctx, dir); err != nil {
 			return "", fmt.Errorf("restore: %w", err)
-		}
-		if err == nil {
-			held.Close()
 		}
 		old = dir + ".before-" + time.Now().UTC().Format("20060102T150405.000")
 		if err := os.Rename(dir, old); err != nil {
@@ -228,7 +229,28 @@ func Restore(ctx context.Context, name, dir string) (old string, err error) {
 		}
 	}
 	if err := os.Rename(tmp, dir); err != nil {
-		return old, fmt.Errorf("restore: %w", err)
+		err = fmt.Errorf("restore: %w", err)
+		if old != "" { // put back what was there
+			err = errors.Join(err, os.Rename(old, dir))
+		}
+		return "", err
 	}
 	return old, nil
+}
+
+// free is an error if a program uses the data directory: it holds the lock of the
+// state file. A damaged file is nobody's.
+func free(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, embedded.FileName)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil // opening would make one
+	}
+	db, err := embedded.Open(ctx, path)
+	switch {
+	case err == nil:
+		return db.Close()
+	case errors.Is(err, embedded.ErrInUse):
+		return err
+	}
+	return nil
 }
