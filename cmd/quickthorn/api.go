@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -36,15 +35,17 @@ func newAPIClient(listen, key string) *apiClient {
 	return a
 }
 
-// up reports whether the install answers. A refused connection is "no"; an answer that refuses
-// the key is an error, because another install's listener must not be mistaken for ours.
+// up reports whether the install answers. A refused connection is "no", and so is an answer that
+// is not our API's or refuses our key: something else listens there. Whoever goes on offline then is
+// kept from a data directory that is in use by its lock.
 func (a *apiClient) up(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var m map[string]any
 	err := a.call(ctx, http.MethodGet, "/v1/mode", nil, &m)
-	var net *net.OpError
-	if errors.As(err, &net) {
+	var dial *net.OpError
+	var other *apiError
+	if errors.As(err, &dial) || errors.As(err, &other) {
 		return false, nil
 	}
 	return err == nil, err
@@ -53,6 +54,14 @@ func (a *apiClient) up(ctx context.Context) (bool, error) {
 func (a *apiClient) decisions() *decision.Client {
 	return &decision.Client{Base: a.base, Key: a.key, HTTP: a.http}
 }
+
+// apiError is an answer that is not what was asked for.
+type apiError struct {
+	where, detail string
+	status        int // 0 when the answer is not understood
+}
+
+func (e *apiError) Error() string { return e.where + ": " + shown(e.detail, 1000) }
 
 // maxAnswer bounds what the client reads of one JSON answer.
 const maxAnswer = 64 << 20
@@ -65,7 +74,7 @@ func (a *apiClient) call(ctx context.Context, method, path string, in, out any) 
 	}
 	defer body.Close()
 	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(out); err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+		return &apiError{where: a.base + path, detail: "the answer is not understood: " + err.Error()}
 	}
 	return nil
 }
@@ -97,7 +106,8 @@ func (a *apiClient) stream(ctx context.Context, method, path, accept string, in 
 		if p.Detail == "" {
 			p.Detail = res.Status
 		}
-		return nil, fmt.Errorf("%s%s: %s", a.base, strings.SplitN(path, "?", 2)[0], p.Detail)
+		where, _, _ := strings.Cut(path, "?")
+		return nil, &apiError{a.base + where, p.Detail, res.StatusCode}
 	}
 	return res.Body, nil
 }

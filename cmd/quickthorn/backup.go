@@ -11,7 +11,7 @@ import (
 
 func backupCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: cobra.ExactArgs(1),
+		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: needArgs(1, 1, "the file to write"),
 		Long: "Copy decisions, settings, events and keys into one tar file, consistent even while quickthorn runs. The file holds keys: keep it safe.",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg, err := env.load()
@@ -22,12 +22,15 @@ func backupCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var source backup.Source = backup.Directory(cfg.Data.Directory)
-			if a != nil {
-				source = a
+			var source backup.Source = a
+			if a == nil {
+				if err := used(cfg); err != nil {
+					return err
+				}
+				source = backup.Directory(cfg.Data.Directory)
 			}
 			if err := backup.Write(cmd.Context(), args[0], source); err != nil {
-				return err
+				return inUse(cfg, err)
 			}
 			fi, err := os.Stat(args[0])
 			if err != nil {
@@ -41,7 +44,7 @@ func backupCommand(env *environment) *cobra.Command {
 
 func restoreCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: cobra.ExactArgs(1),
+		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: needArgs(1, 1, "the backup to put back"),
 		Long: "Put a backup in place of the data directory. quickthorn must not be running; what was there before is kept beside it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := env.load()
@@ -55,7 +58,7 @@ func restoreCommand(env *environment) *cobra.Command {
 			}
 			old, err := backup.Restore(cmd.Context(), args[0], cfg.Data.Directory)
 			if err != nil {
-				return err
+				return inUse(cfg, err)
 			}
 			fmt.Fprintf(env.stdout, "restored %s\n", cfg.Data.Directory)
 			if old != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -16,16 +17,14 @@ import (
 )
 
 // load reads the configuration from flags, environment and file.
-func (env *environment) load(flags ...string) (*config.Config, error) {
-	o := config.LoadOptions{File: config.DefaultFile, Environ: env.environ}
+func (env *environment) load(flags ...config.Flag) (*config.Config, error) {
+	o := config.LoadOptions{File: config.DefaultFile, Environ: env.environ, Flags: flags, Sets: env.sets}
 	if env.configFile != "" {
 		o.File, o.Required = env.configFile, true
 	}
-	o.Sets = append(o.Sets, flags...)
 	if env.dataDir != "" {
-		o.Sets = append(o.Sets, "data.directory="+env.dataDir)
+		o.Flags = append(o.Flags, config.Flag{Name: "--data", Path: "data.directory", Value: env.dataDir})
 	}
-	o.Sets = append(o.Sets, env.sets...)
 	return config.Load(o)
 }
 
@@ -49,30 +48,36 @@ func (env *environment) client(ctx context.Context, c *config.Config) (*apiClien
 	return a, nil
 }
 
-// running returns a client of the running install and an error when there is none.
-func (env *environment) running(ctx context.Context) (*apiClient, error) {
-	c, err := env.load()
-	if err != nil {
-		return nil, err
+// used reports, as an error, that nothing has run on the data directory yet. Commands that would work on
+// it offline ask first, lest a mistyped name becomes a new directory.
+func used(c *config.Config) error {
+	switch _, err := os.Stat(filepath.Join(c.Data.Directory, embedded.FileName)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("nothing has run yet on the data directory %s: name the right one with --config or --data, or start quickthorn first", c.Data.Directory)
+	case err != nil:
+		return fmt.Errorf("data directory: %w", err)
 	}
-	a, err := env.client(ctx, c)
-	if err == nil && a == nil {
-		err = fmt.Errorf("no quickthorn answers on %s with the data directory %s: start it, or name the right ones with --config, --data or --set private.listen=…", c.Private.Listen, c.Data.Directory)
+	return nil
+}
+
+// inUse explains the error of a data directory that is in use by a program that did not answer.
+func inUse(c *config.Config, err error) error {
+	if errors.Is(err, embedded.ErrInUse) {
+		return fmt.Errorf("%w; it does not answer on %s, so give --config and --set as it was started with", err, c.Private.Listen)
 	}
-	return a, err
+	return err
 }
 
 // offline opens the state of an install that is not running.
 func (env *environment) offline(ctx context.Context, c *config.Config) (*embedded.DB, *decision.Log, error) {
-	path := c.Data.Directory
-	if _, err := os.Stat(path); err != nil {
-		return nil, nil, fmt.Errorf("data directory: %w", err)
-	}
-	db, err := embedded.Open(ctx, path+"/"+embedded.FileName)
-	if err != nil {
+	if err := used(c); err != nil {
 		return nil, nil, err
 	}
-	log := decision.NewLog(decision.NewSet(c.Edge.Trusted), db, decision.LogOptions{})
+	db, err := embedded.Open(ctx, filepath.Join(c.Data.Directory, embedded.FileName))
+	if err != nil {
+		return nil, nil, inUse(c, err)
+	}
+	log := decision.NewLog(decision.NewSet(c.Edge.Trusted), db, decision.LogOptions{MaxEntries: c.Decisions.MaxEntries})
 	if _, err := log.Load(ctx); err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -80,10 +85,10 @@ func (env *environment) offline(ctx context.Context, c *config.Config) (*embedde
 }
 
 func configCommand(env *environment) *cobra.Command {
-	root := &cobra.Command{Use: "config", Short: "Show the configuration and its documentation", Args: cobra.NoArgs}
+	root := group(&cobra.Command{Use: "config", Short: "Show the configuration and its documentation"})
 	var defaults bool
 	show := &cobra.Command{
-		Use: "print", Short: "Print the configuration in force, with where each value comes from", Args: cobra.NoArgs,
+		Use: "print", Short: "Print the configuration in force, with where each value comes from", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if defaults {
 				return config.WriteDefaults(env.stdout)
@@ -97,7 +102,7 @@ func configCommand(env *environment) *cobra.Command {
 	}
 	show.Flags().BoolVar(&defaults, "defaults", false, "print the documented file of defaults instead")
 	schema := &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of quickthorn.yaml, for editors", Args: cobra.NoArgs,
+		Use: "schema", Short: "Print the JSON Schema of quickthorn.yaml, for editors", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return config.WriteJSONSchema(env.stdout) },
 	}
 	root.AddCommand(show, schema)

@@ -64,7 +64,10 @@ func (env *environment) openDecisions(ctx context.Context) (log decisionLog, lis
 }
 
 func decisionsCommand(env *environment) *cobra.Command {
-	root := &cobra.Command{Use: "decisions", Short: "Ban, slow, challenge or allow addresses, ranges and agents", Args: cobra.NoArgs}
+	root := group(&cobra.Command{
+		Use: "decisions", Short: "Ban, slow, challenge or allow addresses, ranges and agents",
+		Long: "Ban, slow, challenge or allow addresses, ranges and agents. Decisions come before every rule of the policy;\nan allow of yours beats every ban. They take effect at once and survive restarts. When nothing runs, the data directory is worked on.",
+	})
 	root.AddCommand(addDecision(env), deleteDecision(env), listDecisions(env), importDecisions(env), exportDecisions(env))
 	return root
 }
@@ -85,7 +88,7 @@ func addDecision(env *environment) *cobra.Command {
 	var action, reason, site, duration string
 	var agent, force bool
 	c := &cobra.Command{
-		Use: "add ADDRESS|RANGE|AGENT…", Short: "Decide about addresses, ranges or, with --agent, User-Agents", Args: cobra.MinimumNArgs(1),
+		Use: "add ADDRESS|RANGE|AGENT…", Short: "Decide about addresses, ranges or, with --agent, User-Agents", Args: needArgs(1, 0, "an address, a range or, with --agent, a word of the User-Agent"),
 		Example: "  quickthorn decisions add --action deny --for 24h --reason 'scrapes the search' 203.0.113.0/24\n  quickthorn decisions add --action allow 198.51.100.7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := defense.ParseAction(action)
@@ -102,6 +105,8 @@ func addDecision(env *environment) *cobra.Command {
 				d := defense.Decision{Value: v, Action: a, Origin: "operator", Reason: reason, Site: site, Created: now, Expires: until}
 				if agent {
 					d.Scope = defense.ScopeAgent
+				} else if _, err := defense.ParseAddressOrPrefix(v); err != nil {
+					return usagef("%q is neither an address nor a range; to decide about a word of the User-Agent, add --agent", v)
 				}
 				ds = append(ds, d)
 			}
@@ -163,7 +168,7 @@ func deleteDecision(env *environment) *cobra.Command {
 			return err
 		}
 		if len(args) > 0 == !f.IsZero() {
-			return fmt.Errorf("name either ids or one of --client, --value, --action, --origin")
+			return usagef("decisions delete: name either ids, or one of --client, --value, --action, --origin")
 		}
 		log, _, remove, done, err := env.openDecisions(cmd.Context())
 		if err != nil {
@@ -188,7 +193,7 @@ func deleteDecision(env *environment) *cobra.Command {
 }
 
 func listDecisions(env *environment) *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List decisions in force, the latest first", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "list", Short: "List decisions in force, the latest first", Args: noArgs}
 	filter := filterFlags(c)
 	limit := c.Flags().Int("limit", 100, "how many")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
@@ -223,7 +228,14 @@ func printDecisions(w io.Writer, ds []defense.Decision) error {
 		if !d.Expires.IsZero() {
 			until = "until " + d.Expires.Local().Format("2006-01-02 15:04:05")
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Action, d.Value, d.Origin, until, d.Reason)
+		value := shown(d.Value, 80)
+		if d.Scope == defense.ScopeAgent {
+			value = "agent " + value
+		}
+		if d.Site != "" {
+			value += " on " + shown(d.Site, 40)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Action, value, shown(d.Origin, 40), until, shown(d.Reason, 120))
 	}
 	return tw.Flush()
 }
@@ -232,7 +244,7 @@ func importDecisions(env *environment) *cobra.Command {
 	var o decision.ImportOptions
 	var format, action, duration, name string
 	c := &cobra.Command{
-		Use: "import FILE|-", Short: "Import a list of addresses and ranges, CSV, or decisions as JSON", Args: cobra.ExactArgs(1),
+		Use: "import FILE|-", Short: "Import a list of addresses and ranges, CSV, or decisions as JSON", Args: needArgs(1, 1, "the file to read, or - for standard input"),
 		Long: "Import a list of addresses and ranges, CSV, or decisions as JSON. Lines that are wrong are passed over and reported.\nWhat comes from a list (--list NAME) is challenged unless --action says otherwise.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -287,7 +299,7 @@ func importDecisions(env *environment) *cobra.Command {
 
 func exportDecisions(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "export", Short: "Write all decisions in force as NDJSON", Args: cobra.NoArgs,
+		Use: "export", Short: "Write all decisions in force as NDJSON", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, _, _, done, err := env.openDecisions(cmd.Context())
 			if err != nil {

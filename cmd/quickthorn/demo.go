@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/demo"
 	"github.com/quickthorn/quickthorn/internal/explain"
 	"github.com/quickthorn/quickthorn/internal/run"
@@ -22,7 +23,8 @@ func demoCommand(env *environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Protect a built-in sample site and show what happens",
-		Args:  cobra.NoArgs,
+		Long:  "Protect a built-in sample site in mode enforce, send it a few visitors and explain each verdict, then serve on.\nData is kept in a temporary directory (or --data); no configuration file is read.",
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
@@ -39,16 +41,22 @@ func demoCommand(env *environment) *cobra.Command {
 			go func() { served <- site.Serve(l) }()
 			defer func() { site.Close(); <-served }()
 
-			sets := []string{"upstream.url=http://" + l.Addr().String(), "edge.listen=" + listen, "policy.mode=enforce", "log.level=warn"}
-			if env.dataDir == "" {
-				dir, err := os.MkdirTemp("", "quickthorn-demo-")
-				if err != nil {
+			data := env.dataDir
+			if data == "" {
+				if data, err = os.MkdirTemp("", "quickthorn-demo-"); err != nil {
 					return err
 				}
-				defer os.RemoveAll(dir)
-				sets = append(sets, "data.directory="+dir)
+				defer os.RemoveAll(data)
 			}
-			cfg, err := env.load(sets...)
+			// The demo takes nothing from a configuration that may lie here, and no port from an install that may run here.
+			cfg, err := config.Load(config.LoadOptions{Sets: env.sets, Flags: []config.Flag{
+				{Name: "demo", Path: "upstream.url", Value: "http://" + l.Addr().String()},
+				{Name: "demo", Path: "policy.mode", Value: "enforce"},
+				{Name: "demo", Path: "log.level", Value: "warn"},
+				{Name: "demo", Path: "private.listen", Value: "127.0.0.1:0"},
+				{Name: "--listen", Path: "edge.listen", Value: listen},
+				{Name: "--data", Path: "data.directory", Value: data},
+			}})
 			if err != nil {
 				return err
 			}
@@ -74,7 +82,7 @@ var demoVisitors = []struct {
 	{"A reader with Firefox opens a page", "/articles/gates", []string{
 		"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
 		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "Accept-Language: en-GB,en;q=0.5",
-		"Accept-Encoding: gzip, deflate, br, zstd", "Upgrade-Insecure-Requests: 1", "Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none", "Sec-Fetch-User: ?1",
+		"Accept-Encoding: gzip, deflate, br, zstd", "Upgrade-Insecure-Requests: 1", "Sec-Fetch-Dest: document", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Site: none", "Sec-Fetch-User: ?1", "Connection: keep-alive",
 	}},
 	{"An AI training crawler asks for the same page", "/articles/gates", []string{
 		"User-Agent: Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)", "Accept: */*", "Accept-Encoding: gzip, br, deflate",

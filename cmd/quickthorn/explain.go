@@ -36,8 +36,11 @@ force there. When none runs, or --policy, --mode or --posture ask for something
 else, the request is judged here, with the decisions of the data directory if it is not in use.`,
 		Example: `  quickthorn explain --url https://example.org/wiki/Hedge \
     --header 'User-Agent: GPTBot/1.2' --client 203.0.113.7`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if q.URL == "" {
+				return usagef("explain: say which request: --url https://example.org/path")
+			}
 			ctx := cmd.Context()
 			cfg, err := env.load()
 			if err != nil {
@@ -66,9 +69,6 @@ else, the request is judged here, with the decisions of the data directory if it
 	f.StringVar(&posture, "posture", "", "judge as in this posture: calm, guarded, siege")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&all, "all", false, "show rules that did not match as well")
-	if err := c.MarkFlagRequired("url"); err != nil {
-		panic(err) // the flag is defined above
-	}
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -39,14 +40,18 @@ type environment struct {
 // errReported ends the program with status 1 after the command has said everything itself.
 var errReported = errors.New("reported")
 
+// execute runs the command line and returns the exit status: 0 when all went well, 1 when something
+// failed or was found wrong, 2 when the command line cannot be understood.
 func execute(ctx context.Context, env *environment) int {
 	root := &cobra.Command{
 		Use:           "quickthorn",
+		Version:       versionLine(),
 		Short:         "A hedge for web sites: readers pass, scrapers get tangled",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
+	group(root)
+	root.SetFlagErrorFunc(flagError)
 	root.SetArgs(env.args)
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
@@ -66,12 +71,28 @@ func execute(ctx context.Context, env *environment) int {
 	add("judge", checkCommand(env), explainCommand(env), replayCommand(env), policyCommand(env))
 	add("act", modeCommand(env), switchCommand(env, "observe"), switchCommand(env, "enforce"), switchCommand(env, "off"), decisionsCommand(env), eventsCommand(env), reportCommand(env))
 	add("keep", configCommand(env), backupCommand(env), restoreCommand(env), versionCommand(env))
+	root.SetHelpCommandGroupID("keep")
+	root.SetCompletionCommandGroupID("keep")
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Short = "Write a script that lets bash, zsh or fish complete commands and flags"
+			group(c)
+		}
+	}
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
 		return 0
-	case !errors.Is(err, errReported):
-		fmt.Fprintln(env.stderr, "quickthorn:", err)
+	case errors.Is(err, errReported):
+		return 1
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(env.stderr, "quickthorn: %s\n", strings.TrimRight(line, "\n"))
+	}
+	if usage := (*usageError)(nil); errors.As(err, &usage) {
+		return 2
 	}
 	return 1
 }

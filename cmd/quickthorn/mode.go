@@ -21,7 +21,13 @@ var modeSentences = map[defense.Mode]string{
 
 func modeCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "mode [certain|enforce|observe|off]", Short: "Show or switch which verdicts are carried out", Args: cobra.MaximumNArgs(1),
+		Use: "mode [certain|enforce|observe|off]", Short: "Show or switch which verdicts are carried out",
+		Long: `Show or switch which verdicts are carried out. A switch takes effect at once and survives restarts.
+
+  certain   ` + modeSentences[defense.ModeCertain] + ` (the first install's mode)
+  enforce   ` + modeSentences[defense.ModeEnforce] + `
+  observe   ` + modeSentences[defense.ModeObserve] + `
+  off       ` + modeSentences[defense.ModeOff], Args: needArgs(0, 1, "one mode"),
 		ValidArgs: []string{"certain", "enforce", "observe", "off"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -42,7 +48,7 @@ func switchCommand(env *environment, name string) *cobra.Command {
 		panic(err) // names are constants of this program
 	}
 	return &cobra.Command{
-		Use: name, Short: "Switch at once and for good: " + modeSentences[m], Args: cobra.NoArgs,
+		Use: name, Short: "Switch at once and for good: " + modeSentences[m], Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return env.switchMode(cmd.Context(), m) },
 	}
 }
@@ -91,7 +97,11 @@ func (env *environment) showMode(ctx context.Context) error {
 		if err := a.call(ctx, http.MethodGet, "/v1/mode", nil, &out); err != nil {
 			return err
 		}
-	} else if db, _, err := env.offline(ctx, cfg); err == nil {
+	} else if used(cfg) == nil {
+		db, _, err := env.offline(ctx, cfg)
+		if err != nil {
+			return err
+		}
 		defer db.Close()
 		if out.Mode, err = run.StoredMode(ctx, db.Settings(), cfg.Policy.Mode); err != nil {
 			return err

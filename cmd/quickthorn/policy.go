@@ -1,14 +1,20 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/run"
 )
@@ -17,22 +23,29 @@ func checkCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [policy.yaml…]",
 		Short: "Check policies, or the configuration and its policy",
-		Long:  "Check policies (files or presets). Without an argument the configuration is checked, and the policy that it names.",
+		Long: `Check policies (files or presets). Without an argument the configuration is checked, the policy that
+it names, and that the certificate and key files that it names can be used.
+
+What is wrong is said with file and line and, where it can be guessed, with what was meant. The exit
+status is 0 when quickthorn would start with it.`,
+		Example: `  quickthorn check my-policy.yaml
+  quickthorn check --config /etc/quickthorn/quickthorn.yaml`,
+		ValidArgsFunction: completePolicies,
 		RunE: func(_ *cobra.Command, args []string) error {
 			_, options, err := run.Judges()
 			if err != nil {
 				return err
 			}
+			failed := false
 			if len(args) == 0 {
 				cfg, err := env.load()
 				if err != nil {
 					fmt.Fprintln(env.stderr, err)
 					return errReported
 				}
-				fmt.Fprintln(env.stdout, "configuration: ok")
+				failed = !env.checkFiles(cfg)
 				args = []string{cfg.Policy.Source}
 			}
-			failed := false
 			for _, ref := range args {
 				p, err := policy.Load(ref, options)
 				if err != nil {
@@ -53,10 +66,70 @@ func checkCommand(env *environment) *cobra.Command {
 	}
 }
 
+// checkFiles checks what the configuration alone does not show: that the files it names are of use.
+func (env *environment) checkFiles(cfg *config.Config) (ok bool) {
+	var problems []string
+	bad := func(path string, err error) {
+		place := path
+		if o := cfg.Origin(path); o.Kind != config.FromDefault {
+			place = o.String() + ": " + path
+		}
+		problems = append(problems, fmt.Sprintf("%s: %v", place, err))
+	}
+	if t := cfg.Edge.TLS; t.Listen != "" {
+		if _, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile); err != nil {
+			bad("edge.tls.certificateFile", err)
+		}
+	}
+	if name := cfg.Challenge.KeyFile; name != "" {
+		key, err := os.ReadFile(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it is made at the start, if its directory is there
+			if _, err := os.Stat(filepath.Dir(name)); err != nil {
+				bad("challenge.keyFile", err)
+			}
+		case err != nil:
+			bad("challenge.keyFile", err)
+		case len(key) < challenge.KeySize:
+			bad("challenge.keyFile", fmt.Errorf("%s has %d bytes, a key has at least %d", name, len(key), challenge.KeySize))
+		}
+	}
+	for _, p := range problems {
+		fmt.Fprintln(env.stderr, p)
+	}
+	if len(problems) > 0 {
+		return false
+	}
+	if err := cfg.RequireUpstream(); err != nil {
+		fmt.Fprintln(env.stderr, "warning:", err)
+	}
+	name := cfg.File()
+	if name == "" {
+		name = "configuration (defaults, environment and flags; no file)"
+	}
+	fmt.Fprintf(env.stdout, "%s: ok\n", name)
+	return true
+}
+
+// completePresets completes the names of presets.
+func completePresets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, p := range policy.Presets() {
+		names = append(names, p.Name+"\t"+p.Description)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completePolicies completes presets and YAML files.
+func completePolicies(c *cobra.Command, args []string, to string) ([]string, cobra.ShellCompDirective) {
+	names, _ := completePresets(c, args, to)
+	return names, cobra.ShellCompDirectiveDefault
+}
+
 func policyCommand(env *environment) *cobra.Command {
-	root := &cobra.Command{Use: "policy", Short: "Show presets, rules and the words that conditions may use", Args: cobra.NoArgs}
+	root := group(&cobra.Command{Use: "policy", Short: "Show presets, rules and the words that conditions may use"})
 	list := &cobra.Command{
-		Use: "list", Short: "List the presets", Args: cobra.NoArgs,
+		Use: "list", Short: "List the presets", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
 			for _, p := range policy.Presets() {
@@ -66,7 +139,7 @@ func policyCommand(env *environment) *cobra.Command {
 		},
 	}
 	show := &cobra.Command{
-		Use: "show PRESET", Short: "Print a preset's source, comments included", Args: cobra.ExactArgs(1),
+		Use: "show PRESET", Short: "Print a preset's source, comments included", Args: needArgs(1, 1, "a preset: policy list shows them"), ValidArgsFunction: completePresets,
 		RunE: func(_ *cobra.Command, args []string) error {
 			src, err := policy.PresetSource(args[0])
 			if err != nil {
@@ -78,7 +151,9 @@ func policyCommand(env *environment) *cobra.Command {
 	}
 	var asJSON bool
 	rules := &cobra.Command{
-		Use: "rules [policy.yaml|PRESET]", Short: "List the rules in the order in which they run", Args: cobra.MaximumNArgs(1),
+		Use: "rules [policy.yaml|PRESET]", Short: "List the rules in the order in which they run",
+		Long: "List the rules and thresholds in the order in which they run: the general ones, then those of each host's section,\nwhich for that host come before the general ones. Without an argument the configured policy is listed.",
+		Args: needArgs(0, 1, "one preset or policy file"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			_, options, err := run.Judges()
 			if err != nil {
@@ -122,7 +197,7 @@ func policyCommand(env *environment) *cobra.Command {
 	}
 	rules.Flags().BoolVar(&asJSON, "json", false, "print JSON, with conditions and reasons")
 	words := &cobra.Command{
-		Use: "words", Short: "List the variables and functions of conditions", Args: cobra.NoArgs,
+		Use: "words", Short: "List the variables and functions of conditions", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
 			for _, v := range policy.Variables() {
@@ -131,7 +206,7 @@ func policyCommand(env *environment) *cobra.Command {
 			for _, f := range policy.Functions() {
 				fmt.Fprintf(tw, "%s\tfunction\t%s\n", f.Usage, f.Doc)
 			}
-			return errors.Join(tw.Flush())
+			return tw.Flush()
 		},
 	}
 	root.AddCommand(list, show, rules, words)

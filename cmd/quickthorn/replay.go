@@ -18,6 +18,9 @@ import (
 	"github.com/quickthorn/quickthorn/internal/run"
 )
 
+// maxTop bounds the rows of a report's tables.
+const maxTop = 1000
+
 func replayCommand(env *environment) *cobra.Command {
 	var source, compare, format, mode, posture, jsonFile, htmlFile string
 	var top int
@@ -33,8 +36,11 @@ time. The format is found out, or named with --format: one of
 or the server's own format string, as in nginx's log_format or Apache's LogFormat.`,
 		Example: `  quickthorn replay /var/log/nginx/access.log.2.gz /var/log/nginx/access.log.1 --html report.html
   quickthorn replay access.log --policy readers-first --compare my-policy.yaml`,
-		Args: cobra.MinimumNArgs(1),
+		Args: needArgs(1, 0, "an access log, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if top < 1 || top > maxTop {
+				return usagef("replay: --top: %d is not between 1 and %d", top, maxTop)
+			}
 			cfg, err := env.load()
 			if err != nil {
 				return err

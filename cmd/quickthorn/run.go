@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/run"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 )
@@ -20,25 +25,26 @@ func runCommand(env *environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Protect a site: the edge and everything it needs in one process",
+		Long: `Protect a site: the edge and everything it needs in one process.
+
+The edge listens on :8080; health, metrics and the API on 127.0.0.1:8081; decisions, events and
+keys are kept in ./quickthorn-data. SIGHUP loads the policy again, SIGTERM lets requests under way
+finish and ends. All settings: quickthorn config print --defaults.`,
 		Example: `  quickthorn run --upstream http://127.0.0.1:3000
   quickthorn run --config /etc/quickthorn/quickthorn.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var sets []string
-			if upstream != "" {
-				sets = append(sets, "upstream.url="+upstream)
-			}
-			if policy != "" {
-				sets = append(sets, "policy.source="+policy)
-			}
-			for i, l := range listen {
-				if i == 0 {
-					sets = append(sets, "edge.listen="+l)
-				} else {
-					sets[len(sets)-1] += "," + l
+			var flags []config.Flag
+			for _, f := range []config.Flag{
+				{Name: "--upstream", Path: "upstream.url", Value: upstream},
+				{Name: "--policy", Path: "policy.source", Value: policy},
+				{Name: "--listen", Path: "edge.listen", Value: strings.Join(listen, ",")},
+			} {
+				if f.Value != "" {
+					flags = append(flags, f)
 				}
 			}
-			cfg, err := env.load(sets...)
+			cfg, err := env.load(flags...)
 			if err != nil {
 				return err
 			}
@@ -58,10 +64,17 @@ func (env *environment) serve(ctx context.Context, cfg *config.Config, ready fun
 		return err
 	}
 	v, revision := buildVersion()
+	first := used(cfg) != nil
 	p, err := run.Open(ctx, run.Options{Config: cfg, Log: log, Version: v, Revision: revision})
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: choose another address with --listen, or --set private.listen=… for the private listener", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: an address below port 1024 needs the capability CAP_NET_BIND_SERVICE, a data directory must be the program's own", err)
+	case err != nil:
 		return err
 	}
+	sayStart(log, cfg, p.Mode(), v, first)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reloaded := make(chan struct{})
@@ -79,7 +92,24 @@ func (env *environment) serve(ctx context.Context, cfg *config.Config, ready fun
 	err = <-ended
 	cancel()
 	<-reloaded
+	if err == nil {
+		log.Info("stopped")
+	}
 	return err
+}
+
+// sayStart logs what runs, what its mode means and where its data is.
+func sayStart(log *slog.Logger, cfg *config.Config, m defense.Mode, version string, first bool) {
+	data := cfg.Data.Directory
+	if abs, err := filepath.Abs(data); err == nil {
+		data = abs
+	}
+	log.Info("starting", "version", version, "config", cfg.File(), "policy", cfg.Policy.Source, "data", data)
+	log.Info("mode "+m.String()+": "+modeSentences[m], "mode", m.String())
+	if first && m == defense.ModeCertain {
+		log.Info("this is the first start: unwanted crawlers that say who they are are refused, nobody is judged by score yet. " +
+			"See whom that would stop with 'quickthorn report', then carry it out with 'quickthorn enforce'")
+	}
 }
 
 func reloadOnHangup(ctx context.Context, p *run.Program, log *slog.Logger) {
@@ -91,8 +121,11 @@ func reloadOnHangup(ctx context.Context, p *run.Program, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			if err := p.Reload(); err == nil {
-				log.Info("policy loaded again")
+			// The reloader says what is wrong, but only once for the same mistake; who asks is answered each time.
+			if err := p.Reload(); err != nil {
+				log.Warn("SIGHUP: the old policy stays in force")
+			} else {
+				log.Info("SIGHUP: the policy was loaded again")
 			}
 		}
 	}

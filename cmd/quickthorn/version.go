@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,14 +10,27 @@ import (
 )
 
 func versionCommand(env *environment) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v, revision := buildVersion()
-			_, err := fmt.Fprintf(env.stdout, "quickthorn %s (revision %s, %s %s/%s)\n", v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			if asJSON {
+				v, revision := buildVersion()
+				return json.NewEncoder(env.stdout).Encode(map[string]string{
+					"version": v, "revision": revision, "go": runtime.Version(), "os": runtime.GOOS, "architecture": runtime.GOARCH,
+				})
+			}
+			_, err := fmt.Fprintln(env.stdout, versionLine())
 			return err
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func versionLine() string {
+	v, revision := buildVersion()
+	return fmt.Sprintf("quickthorn %s (revision %s, %s %s/%s)", v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // buildVersion returns the release version, or what the Go toolchain stamped.
@@ -32,10 +46,17 @@ func buildVersion() (v, revision string) {
 	if v == "" || v == "(devel)" {
 		v = "development"
 	}
+	modified := false
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		switch s.Key {
+		case "vcs.revision":
 			revision = s.Value
+		case "vcs.modified":
+			modified = s.Value == "true"
 		}
+	}
+	if modified {
+		revision += "-modified"
 	}
 	return v, revision
 }

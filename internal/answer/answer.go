@@ -139,7 +139,11 @@ func (a *Answer) page(b []byte) []byte {
 		b = append(b, html.EscapeString(a.LinkText)...)
 		b = append(b, `</a></p>`...)
 	}
-	b = append(b, `</main><footer>`...)
+	b = append(b, `</main>`...)
+	if a.Contact == "" && a.RequestID == "" {
+		return append(b, `</body></html>`...)
+	}
+	b = append(b, `<footer>`...)
 	if a.Contact != "" {
 		b = append(b, `<p>Is this wrong? Tell the site’s owner: `...)
 		if href := contactHref(a.Contact); href != "" {
@@ -147,14 +151,15 @@ func (a *Answer) page(b []byte) []byte {
 			b = append(b, html.EscapeString(href)...)
 			b = append(b, `">`...)
 			b = append(b, html.EscapeString(a.Contact)...)
-			b = append(b, `</a>.`...)
+			b = append(b, `</a>`...)
 		} else {
 			b = append(b, html.EscapeString(a.Contact)...)
 		}
 		b = append(b, `</p>`...)
 	}
 	if a.RequestID != "" {
-		b = append(b, `<p>Request <code>`...)
+		// A name that a reader can quote: the owner finds the request by it.
+		b = append(b, `<p>Request number: <code>`...)
 		b = append(b, html.EscapeString(a.RequestID)...)
 		b = append(b, `</code></p>`...)
 	}

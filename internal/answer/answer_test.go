@@ -104,3 +104,26 @@ func BenchmarkDeniedPage(b *testing.B) {
 		}
 	}
 }
+
+func TestPagesAreReadableByEverybody(t *testing.T) {
+	for name, a := range map[string]Answer{
+		"refusal":    denied,
+		"challenge":  {Status: 429, Title: "One moment", Detail: "Wait.", Refresh: "/p?a=1&b=2", Delay: time.Second, Link: "/p?a=1&b=2", LinkText: "Go on"},
+		"no contact": {Status: 502, Title: "Not available", Detail: "Try again."},
+	} {
+		page := write(t, "GET", FormPage, &a).Body.String()
+		for _, want := range []string{`<!doctype html>`, `<html lang="en">`, `<meta charset="utf-8">`, `name="viewport"`, `<title>`, `<main><h1>`, `color-scheme:light dark`} {
+			if strings.Count(page, want) != 1 {
+				t.Errorf("%s: %d times %s in %s", name, strings.Count(page, want), want, page)
+			}
+		}
+		for _, never := range []string{"<script", "src=", "http-equiv=\"refresh\" content=\"0", "<footer></footer>"} {
+			if strings.Contains(page, never) {
+				t.Errorf("%s: contains %s: %s", name, never, page)
+			}
+		}
+		if a.Link != "" && !strings.Contains(page, `<a href="/p?a=1&amp;b=2">Go on</a>`) {
+			t.Errorf("%s: who cannot be refreshed has no link: %s", name, page)
+		}
+	}
+}

@@ -52,7 +52,11 @@ type Config struct {
 	Log       Log       `yaml:"log" doc:"What the program says of itself."`
 
 	origins map[string]Origin
+	file    string
 }
+
+// File is the name of the configuration file that was read, "" if there was none.
+func (c *Config) File() string { return c.file }
 
 // Edge configures the public listener.
 type Edge struct {

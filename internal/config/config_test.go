@@ -503,3 +503,28 @@ func FuzzLoad(f *testing.F) {
 		same(t, again, c)
 	})
 }
+
+func TestFlagsOfTheirOwnAreNamedInProblems(t *testing.T) {
+	c, err := config.Load(config.LoadOptions{
+		File: "testdata/good.yaml", Required: true,
+		Environ: []string{"QUICKTHORN_UPSTREAM_URL=http://environment:1"},
+		Flags:   []config.Flag{{Name: "--upstream", Path: "upstream.url", Value: "http://flag:1"}, {Name: "--data", Path: "data.directory", Value: "flag"}},
+		Sets:    []string{"data.directory=set"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Upstream.URL != "http://flag:1" || c.Origin("upstream.url").String() != "--upstream" {
+		t.Errorf("upstream %q from %s, want the flag's", c.Upstream.URL, c.Origin("upstream.url"))
+	}
+	if c.Data.Directory != "set" {
+		t.Errorf("directory %q, want that of --set, which is the strongest", c.Data.Directory)
+	}
+	if c.File() != "testdata/good.yaml" || config.Default().File() != "" {
+		t.Errorf("files %q and %q", c.File(), config.Default().File())
+	}
+	_, err = config.Load(config.LoadOptions{Flags: []config.Flag{{Name: "--upstream", Path: "upstream.url", Value: "127.0.0.1:3000"}}})
+	if want := `--upstream: "127.0.0.1:3000" needs a scheme, as in "http://127.0.0.1:3000"`; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}

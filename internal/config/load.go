@@ -31,11 +31,20 @@ type LoadOptions struct {
 	// Environ holds "NAME=value" as os.Environ returns it. Names that do not begin
 	// with QUICKTHORN_ are ignored, an empty value counts as not set.
 	Environ []string
+	// Flags are the flags that set one field each, stronger than the environment.
+	Flags []Flag
 	// Sets holds "section.field=value", the strongest, the last of one path wins.
 	Sets []string
 	// ReadFile reads the configuration file and files that hold secrets. Nil reads
 	// from disk, at most MaxFile bytes.
 	ReadFile func(name string) ([]byte, error)
+}
+
+// Flag is a command-line flag of its own for one setting.
+type Flag struct {
+	Name  string // as problems name it: "--upstream"
+	Path  string // dotted path of the setting
+	Value string
 }
 
 // Default returns the configuration of defaults alone.
@@ -69,10 +78,14 @@ func Load(o LoadOptions) (*Config, error) {
 		case len(src) > MaxFile:
 			return nil, fmt.Errorf("read configuration: %s is larger than %s", file, Size(MaxFile))
 		default:
+			l.config.file = file
 			l.file(file, src)
 		}
 	}
 	l.environment(env)
+	for _, f := range o.Flags {
+		l.set(Origin{Kind: FromFlag, Name: f.Name}, f.Path, f.Value)
+	}
 	for _, s := range o.Sets {
 		l.flag(s)
 	}
@@ -312,6 +325,11 @@ func (l *loader) flag(set string) {
 		l.fail(o, path, "has no value: write --set section.field=value")
 		return
 	}
+	l.set(o, path, value)
+}
+
+// set sets the field of a dotted path.
+func (l *loader) set(o Origin, path, value string) {
 	settable := l.root.settable()
 	f, fromFile := settable[path], false
 	if f == nil {

@@ -148,7 +148,7 @@ func (b *builder) rule(spec *ruleSpec) *rule {
 	}
 	r.source = printable(strings.Join(strings.Fields(spec.when.text), " "))
 	if r.reason == "" {
-		r.reason = "the request matches: " + r.source
+		r.reason = DefaultReason + r.source
 	}
 	r.effect = r.action.String()
 	if r.scores {

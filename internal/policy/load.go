@@ -48,6 +48,10 @@ func Load(ref string, o Options) (*Policy, error) {
 	name := filepath.Clean(ref) // imports that lead back to it are recognised by this name
 	src, err := o.readFile(name)
 	if err != nil {
+		var pe *fs.PathError // it would say the name again
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
 		return nil, fmt.Errorf("policy: reading %s: %w", name, err)
 	}
 	return compile(source{name: name, src: src, title: titleOf(ref)}, o)

@@ -74,6 +74,10 @@ type RuleInfo struct {
 	Line    int    `json:"line"`
 }
 
+// DefaultReason begins the reason of a rule that gives none; the condition follows. It is for
+// the owner: who is refused should not be told how to get round it.
+const DefaultReason = "the request matches: "
+
 // Rules lists all rules and thresholds in the order in which they are judged:
 // the general ones, then those that each host adds.
 func (p *Policy) Rules() []RuleInfo {

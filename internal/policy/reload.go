@@ -17,6 +17,7 @@ type Reloader struct {
 	load    func() (*Policy, error)
 	log     *slog.Logger
 	current atomic.Pointer[Policy]
+	stale   atomic.Bool
 
 	mu     sync.Mutex // one reload at a time
 	broken string     // the error that was last said, "" when the last reload went well
@@ -40,6 +41,9 @@ func NewReloader(load func() (*Policy, error), log *slog.Logger) (*Reloader, err
 // Current returns the policy in force. It never waits.
 func (r *Reloader) Current() *Policy { return r.current.Load() }
 
+// Stale reports whether the policy on disk was found wrong, so that an older one is in force. It never waits.
+func (r *Reloader) Stale() bool { return r.stale.Load() }
+
 // Reload loads the policy anew, for example on SIGHUP. On an error the old
 // policy stays in force; the error is returned each time and logged once.
 func (r *Reloader) Reload() error {
@@ -52,6 +56,7 @@ func (r *Reloader) reload() error {
 	old := r.current.Load()
 	p, state, err := r.read(old.Files())
 	r.loaded = state
+	r.stale.Store(err != nil)
 	if err != nil {
 		if r.broken != err.Error() {
 			r.broken = err.Error()

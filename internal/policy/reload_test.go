@@ -64,11 +64,17 @@ func TestReloadKeepsTheOldPolicyWhenTheNewOneIsWrong(t *testing.T) {
 		}
 	}
 	s.expect("one", 1)
+	if !s.r.Stale() {
+		t.Error("the policy in force is older than the one on disk, and not said to be stale")
+	}
 	s.write("policy.yaml", "name: three\nrules: []\n")
 	if err := s.r.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	s.expect("three", 1)
+	if s.r.Stale() {
+		t.Error("stale after a good reload")
+	}
 	if !strings.Contains(s.log.String(), "the policy was reloaded") {
 		t.Errorf("the recovery was not logged:\n%s", s.log)
 	}
