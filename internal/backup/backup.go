@@ -193,6 +193,10 @@ func Restore(ctx context.Context, name, dir string) (old string, err error) {
 	}
 	defer f.Close()
 	dir = filepath.Clean(dir)
+	// A link stays a link, to the new directory: systemd's DynamicUser keeps the data behind one.
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}

@@ -402,3 +402,28 @@ func TestAPIStreamsABackupAndSaysWhenItCannot(t *testing.T) {
 		t.Errorf("log: %s", &log)
 	}
 }
+
+func TestRestoreBehindALinkLeavesTheLink(t *testing.T) {
+	root := t.TempDir()
+	data, link, file := filepath.Join(root, "private", "data"), filepath.Join(root, "data"), filepath.Join(root, "backup.tar")
+	if err := errors.Join(os.MkdirAll(data, 0o700), os.Symlink(data, link)); err != nil {
+		t.Skip("no symbolic links here:", err)
+	}
+	in := open(t, link)
+	in.add(t, 1)
+	want := in.contents(t)
+	in.close()
+	if err := Write(t.Context(), file, Directory(link)); err != nil {
+		t.Fatal(err)
+	}
+	old, err := Restore(t.Context(), file, link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != data || filepath.Dir(old) != filepath.Dir(data) {
+		t.Errorf("the link leads to %q (%v), the old directory is %q", to, err, old)
+	}
+	if got := open(t, link).contents(t); got != want {
+		t.Errorf("restored %s, want %s", got, want)
+	}
+}

@@ -36,6 +36,7 @@ const (
 	maxURL     = 16 << 10
 	maxHeaders = 200
 	maxHeader  = 64 << 10
+	maxMethod  = 64
 )
 
 // Request builds the server request that the question describes.
@@ -67,6 +68,9 @@ func (q *Question) Request() (*http.Request, netip.Addr, error) {
 	if method == "" {
 		method = http.MethodGet
 	}
+	if !httpguts.ValidHeaderFieldName(method) || len(method) > maxMethod { // both are tokens (RFC 9110 section 9.1)
+		return nil, netip.Addr{}, fmt.Errorf("method: %.80q is none", method)
+	}
 	parsed, err := url.ParseRequestURI(target)
 	if err != nil {
 		return nil, netip.Addr{}, fmt.Errorf("url: %w", err)
@@ -97,6 +101,9 @@ func (q *Question) Request() (*http.Request, netip.Addr, error) {
 			return nil, netip.Addr{}, fmt.Errorf("header %d: %.80q is not of the form \"Name: value\"", i+1, line)
 		}
 		if http.CanonicalHeaderKey(name) == "Host" {
+			if !httpguts.ValidHostHeader(value) {
+				return nil, netip.Addr{}, fmt.Errorf("header %d: %.80q is no host", i+1, value)
+			}
 			r.Host = value
 			continue
 		}
