@@ -21,8 +21,7 @@ const (
 
 	// checkValidity is how long a challenge page may lie open before it is followed:
 	// a tab restored in the background, a laptop that slept over lunch.
-	checkValidity = 6 * time.Hour
-	clockSkew     = 24 * time.Hour
+	checkValidity = 24 * time.Hour
 	// maxTarget bounds the address that a challenge returns to, in bytes.
 	maxTarget = 4096
 )
@@ -52,7 +51,7 @@ func (c *Check) Clearance(h http.Header, now time.Time) defense.Clearance {
 			if value == "" {
 				break
 			}
-			if issued, id, ok := c.signer.verify(useClearance, value, ""); ok && within(issued, now, c.validity, clockSkew) {
+			if issued, id, ok := c.signer.verify(useClearance, value, ""); ok && within(issued, now, c.validity) {
 				return defense.Clearance{Valid: true, ID: tokenID(id)}
 			}
 		}
@@ -150,7 +149,7 @@ func (c *Check) Redeem(h http.Header, rawQuery string, secure bool, now time.Tim
 		return Malformed, "", "/"
 	}
 	to = Location(target)
-	if !within(issued, now, checkValidity, clockSkew) {
+	if !within(issued, now, checkValidity) {
 		return Expired, "", to
 	}
 	for _, line := range h["Cookie"] {
@@ -160,7 +159,7 @@ func (c *Check) Redeem(h http.Header, rawQuery string, secure bool, now time.Tim
 			if value == "" {
 				break
 			}
-			if at, _, ok := c.signer.verify(useCheck, value, ""); ok && within(at, now, checkValidity, clockSkew) {
+			if at, _, ok := c.signer.verify(useCheck, value, ""); ok && within(at, now, checkValidity) {
 				return Passed, cookie(clearanceCookie, c.signer.issue(useClearance, now, ""), "/", c.validity, secure), to
 			}
 		}

@@ -152,9 +152,15 @@ func (s *Signer) verify(u use, token, bound string) (issued time.Time, id uint64
 	return time.Unix(int64(binary.BigEndian.Uint64(m.raw[1:])), 0), binary.BigEndian.Uint64(m.raw[9:]), true
 }
 
-// within reports whether now lies in [issued, issued+validity], with skew allowed
-// on both sides: replicas' clocks differ, and a server's clock may have been set.
-func within(issued, now time.Time, validity, skew time.Duration) bool {
+// Clocks of replicas differ, and a server's clock may have been set back since a token was
+// issued: such a token seems to come from the future. Seeming too old has no such excuse.
+const (
+	earlySkew = 24 * time.Hour
+	lateSkew  = 10 * time.Minute
+)
+
+// within reports whether a token of that time is good for now.
+func within(issued, now time.Time, validity time.Duration) bool {
 	age := now.Sub(issued)
-	return age >= -skew && age <= validity+skew
+	return age >= -earlySkew && age <= validity+lateSkew
 }
