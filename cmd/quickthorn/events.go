@@ -26,7 +26,7 @@ import (
 
 // eventFlags are the parameters of GET /v1/events, as flags.
 var eventFlags = [][2]string{
-	{"since", "from this time, or as long ago as 24h"}, {"until", "up to this time"}, {"id", "this event or request `id`"}, {"site", "of this site"},
+	{"since", "from this time, or as long ago as 24h"}, {"until", "up to this time"}, {"id", "with this event or request `id`"}, {"site", "of this site"},
 	{"client", "of this address or range"}, {"action", "with this action"}, {"intended", "with what mode enforce would have done"},
 	{"event", "of this kind: request, challenge, tarpit"}, {"kind", "for this kind of request"}, {"host", "for this host"}, {"path", "with this part of the path"},
 	{"agent", "with this part of the User-Agent"}, {"rule", "decided by this rule"}, {"crawler", "claimed to be this crawler"},
