@@ -36,7 +36,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of one measurement")
 	connections := flag.Int("connections", 64, "wrk's connections")
 	only := flag.String("only", "", "comma-separated contenders to run (the tuned ReverseProxy always runs)")
-	serve := flag.String("serve", "", "internal: serve as `plain|tuned`")
+	serve := flag.String("serve", "", "internal: serve as `plain|tuned|refuse`")
 	listen := flag.String("listen", "", "internal: with -serve")
 	target := flag.String("target", "", "internal: with -serve")
 	flag.Parse()
@@ -54,8 +54,13 @@ func main() {
 	}
 }
 
-// reverseProxy serves the two Go peers in a process of their own.
+// reverseProxy serves the Go peers, each in a process of its own.
 func reverseProxy(kind, listen, target string) error {
+	if kind == "refuse" { // what any refusal by a net/http server costs at least
+		return http.ListenAndServe(listen, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, strings.Repeat("no ", 300), http.StatusForbidden)
+		}))
+	}
 	u, err := url.Parse(target)
 	if err != nil {
 		return err
@@ -154,7 +159,7 @@ func run(ctx context.Context, rounds, seconds, connections int, only string) (er
 		procs = append(procs, c)
 		return c.Process.Pid, nil
 	}
-	ports, err := freePorts(8)
+	ports, err := freePorts(9)
 	if err != nil {
 		return err
 	}
@@ -196,6 +201,10 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 	if err != nil {
 		return err
 	}
+	refuse, err := start(self, "-serve", "refuse", "-listen", at(8))
+	if err != nil {
+		return err
+	}
 	edge := func(public, private int, name string, sets ...string) (int, error) {
 		args := []string{"run", "--upstream", site, "--listen", at(public), "--set", "private.listen=" + at(private), "--data", filepath.Join(dir, name), "--set", "policy.mode=enforce",
 			// One address stands for all clients here, and no site is under pressure.
@@ -224,6 +233,7 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 		{name: "ReverseProxy, tuned", url: "http://" + at(3), agent: chrome, status: 200, pids: []int{tuned}},
 		{name: "quickthorn events off", url: "http://" + at(4), agent: chrome, status: 200, pids: []int{quiet}},
 		{name: "quickthorn", url: "http://" + at(6), agent: chrome, status: 200, pids: []int{full}},
+		{name: "net/http that only refuses", url: "http://" + at(8), agent: gptbot, status: 403, pids: []int{refuse}},
 		{name: "quickthorn denied", url: "http://" + at(6), agent: gptbot, status: 403, pids: []int{full}},
 	}
 	const yardstick = "ReverseProxy, tuned"
