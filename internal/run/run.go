@@ -264,8 +264,8 @@ func (p *Program) openCheck() (*challenge.Check, error) {
 	return challenge.NewCheck(signer, c.Challenge.Validity), nil
 }
 
-// archiveShare is how much of one processor writing events may take: some thousand events a second.
-const archiveShare = 0.15
+// archiveShare is how much of one processor writing events may take: about two thousand events a second.
+const archiveShare = 0.05
 
 // DefaultSite is the name of the site that upstream.url protects.
 const DefaultSite = "default"
@@ -471,6 +471,8 @@ func (p *Program) drain(ctx context.Context, limit time.Duration) error {
 func (p *Program) tick(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	var heap collector
+	defer heap.reset()
 	sweep := telemetry.NewState(p.o.Log, "expired decisions cannot be removed", "expired decisions are removed again", time.Now)
 	for {
 		select {
@@ -478,6 +480,7 @@ func (p *Program) tick(ctx context.Context) error {
 			return nil
 		case now := <-t.C:
 			p.gauge.Tick(now)
+			heap.adjust()
 			_, err := p.decisions.Sweep(ctx, 20_000)
 			if ctx.Err() == nil {
 				sweep.Report(err)
