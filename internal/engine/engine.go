@@ -9,6 +9,7 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/budget"
@@ -81,7 +82,9 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 
 	e.applyDecisions(p, &match, v, x)
 	if v.Intended == defense.Challenge && p.Clearance.Valid {
-		x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+		if x != nil {
+			x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+		}
 		v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
 	}
 	fit(p, v, x)
@@ -129,7 +132,9 @@ func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defens
 	case p.Identity.Status == defense.IdentityVerified:
 		x.decision(weak, "not applied: the client's identity is verified")
 	case ruleDecided(v):
-		x.decision(weak, fmt.Sprintf("not applied: rule %q comes before lists and peers", v.Rule))
+		if x != nil { // the note is made for who reads it: every request would pay for it
+			x.decision(weak, fmt.Sprintf("not applied: rule %q comes before lists and peers", v.Rule))
+		}
 	case weak.Action == defense.Allow:
 		// An allow of a list or peer beats only lists and peers: it lifts no threshold.
 		x.decision(weak, "beats only other lists and peers")
@@ -143,10 +148,8 @@ func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defens
 
 // ruleDecided reports whether one of the policy's rules, not a threshold, made the verdict.
 func ruleDecided(v *defense.Verdict) bool {
-	return v.Rule != "" && !hasPrefix(v.Rule, "threshold:")
+	return v.Rule != "" && !strings.HasPrefix(v.Rule, "threshold:")
 }
-
-func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
 
 // charge takes the request from every budget that covers it; the strictest that is spent throttles.
 func (e *Engine) charge(p *defense.Profile, section *policy.Section, v *defense.Verdict, x *Explanation) {
@@ -156,12 +159,15 @@ func (e *Engine) charge(p *defense.Profile, section *policy.Section, v *defense.
 		if !b.Covers(p) {
 			continue
 		}
-		if v.Posture < b.Posture {
-			x.note("budget %q: not in force below posture %s", b.Name, b.Posture)
+		if x != nil {
+			if v.Posture < b.Posture {
+				x.note("budget %q: not in force below posture %s", b.Name, b.Posture)
+			} else {
+				x.note("budget %q: %g per second, burst %g, counted per %s", b.Name, b.Rate, b.Burst, b.Per)
+			}
 			continue
 		}
-		if x != nil || e.o.Budgets == nil {
-			x.note("budget %q: %g per second, burst %g, counted per %s", b.Name, b.Rate, b.Burst, b.Per)
+		if v.Posture < b.Posture || e.o.Budgets == nil {
 			continue
 		}
 		key, ok := budgetKey(b, p)
