@@ -39,7 +39,7 @@ func (env *environment) openArchive(ctx context.Context, cfg *config.Config) (a 
 	if err != nil {
 		return nil, nil, err
 	}
-	path := filepath.Join(cfg.Data.Directory, run.ArchiveFile)
+	path := filepath.Join(cfg.Data.Directory, sqlite.FileName)
 	if _, err = os.Stat(path); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("no events have been kept: %w", err), db.Close())
 	}

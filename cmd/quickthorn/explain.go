@@ -127,8 +127,8 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 		Decisions: set, Policy: func() *policy.Policy { return pol }, Mode: func() defense.Mode { return m }, Posture: func() defense.Posture { return tension },
 	})
 	var clearer explain.Clearer
-	if key, err := os.ReadFile(filepath.Join(cfg.Data.Directory, run.ClearanceFile)); err == nil && len(key) >= challenge.KeySize {
-		s, err := challenge.NewSigner(key)
+	if key, err := os.ReadFile(run.ClearanceKeyFile(cfg)); err == nil && len(key) >= challenge.KeySize {
+		s, err := challenge.NewSigner(key[:challenge.KeySize]) // as LoadKey reads it
 		if err != nil {
 			return nil, err
 		}

@@ -18,12 +18,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
 )
 
 // Files are the names in a backup: stores first, then keys. Any may be missing.
-var files = []string{embedded.FileName, "archive.db", "clearance.key", "api.key", "privacy.key"}
+var files = []string{embedded.FileName, sqlite.FileName, challenge.KeyFile, private.KeyFile, sqlite.PrivacyKeyFile}
 
 // Source gives the tar of a data directory.
 type Source interface {
@@ -80,14 +82,14 @@ func (s *Stores) WriteBackup(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	if s.Archive != nil {
-		if err := s.Archive.Backup(ctx, filepath.Join(tmp, "archive.db")); err != nil {
+		if err := s.Archive.Backup(ctx, filepath.Join(tmp, sqlite.FileName)); err != nil {
 			return err
 		}
 	}
 	t := tar.NewWriter(w)
 	for _, name := range files {
 		dir := s.Dir
-		if name == embedded.FileName || name == "archive.db" {
+		if name == embedded.FileName || name == sqlite.FileName {
 			dir = tmp
 		}
 		if err := add(ctx, t, filepath.Join(dir, name), name); err != nil {
@@ -140,7 +142,7 @@ func (d Directory) WriteBackup(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.State.Close()) }()
-	path := filepath.Join(dir, "archive.db")
+	path := filepath.Join(dir, sqlite.FileName)
 	if _, e := os.Stat(path); e == nil {
 		// Privacy does not matter: nothing is written. Nor is a broken file moved aside.
 		o := sqlite.Options{Privacy: sqlite.Privacy{KeepQuery: true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)}

@@ -16,15 +16,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/keyfile"
 )
+
+// KeyFile is the name of the signing key's file in the data directory.
+const KeyFile = "clearance.key"
 
 // KeySize is the length of a signing key in bytes.
 const KeySize = 32
@@ -37,37 +38,18 @@ const macSize = 16
 // bytes when it does not exist. A file that cannot be read or is too short is an error: clearances
 // signed with a guessable key would be worth nothing.
 func LoadKey(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(b) >= KeySize:
-		return b[:KeySize], nil
-	case err == nil:
-		return nil, fmt.Errorf("clearance key %q: %d bytes, want at least %d", path, len(b), KeySize)
-	case !errors.Is(err, fs.ErrNotExist):
+	b, err := keyfile.LoadOrCreate(path, func() []byte {
+		key := make([]byte, KeySize)
+		rand.Read(key) // never fails (crypto/rand since Go 1.24)
+		return key
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read clearance key: %w", err)
 	}
-	key := make([]byte, KeySize)
-	if _, err := rand.Read(key); err != nil {
-		return nil, fmt.Errorf("make clearance key: %w", err)
+	if len(b) < KeySize {
+		return nil, fmt.Errorf("clearance key %q: %d bytes, want at least %d", path, len(b), KeySize)
 	}
-	// Written beside and renamed, so that a crash leaves either no key or a whole one.
-	f, err := os.CreateTemp(filepath.Dir(path), ".clearance-*")
-	if err != nil {
-		return nil, fmt.Errorf("write clearance key: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(key)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("write clearance key: %w", err)
-	}
-	// Link rather than rename: two programs that start at once must agree on the first key.
-	if err := os.Link(f.Name(), path); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return LoadKey(path)
-		}
-		return nil, fmt.Errorf("write clearance key: %w", err)
-	}
-	return key, nil
+	return b[:KeySize], nil
 }
 
 // Signer makes and checks tokens. It is safe for concurrent use.

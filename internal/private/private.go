@@ -8,9 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/keyfile"
 )
 
 // KeyFile is the name of the API key's file in the data directory.
@@ -27,31 +26,22 @@ const KeyFile = "api.key"
 // LoadKey reads the API key from the data directory, making one (mode 0600) when there is none.
 func LoadKey(dir string) (string, error) {
 	path := filepath.Join(dir, KeyFile)
-	key, err := ReadKey(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
-	}
-	raw := make([]byte, 24)
-	rand.Read(raw) // never fails (crypto/rand since Go 1.24)
-	key = hex.EncodeToString(raw)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		if errors.Is(err, fs.ErrExist) { // another program was faster
-			return ReadKey(dir)
-		}
-		return "", fmt.Errorf("make API key: %w", err)
-	}
-	_, err = f.WriteString(key + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("make API key: %w", err)
-	}
-	return key, nil
+	b, err := keyfile.LoadOrCreate(path, func() []byte {
+		raw := make([]byte, 24)
+		rand.Read(raw) // never fails (crypto/rand since Go 1.24)
+		return append(hex.AppendEncode(nil, raw), '\n')
+	})
+	return parseKey(path, b, err)
 }
 
 // ReadKey reads the API key of a data directory; the error wraps fs.ErrNotExist when there is none.
 func ReadKey(dir string) (string, error) {
 	path := filepath.Join(dir, KeyFile)
 	b, err := os.ReadFile(path)
+	return parseKey(path, b, err)
+}
+
+func parseKey(path string, b []byte, err error) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read API key: %w", err)
 	}

@@ -45,13 +45,6 @@ import (
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
-// Names of files in the data directory.
-const (
-	ArchiveFile   = "archive.db"
-	ClearanceFile = "clearance.key"
-	privacyFile   = "privacy.key"
-)
-
 // Options start a program.
 type Options struct {
 	Config            *config.Config
@@ -221,7 +214,7 @@ func (p *Program) openArchive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.archive, err = sqlite.Open(ctx, filepath.Join(c.Data.Directory, ArchiveFile), sqlite.Options{Privacy: privacy, Quarantine: true, Now: time.Now, Log: p.o.Log})
+	p.archive, err = sqlite.Open(ctx, filepath.Join(c.Data.Directory, sqlite.FileName), sqlite.Options{Privacy: privacy, Quarantine: true, Now: time.Now, Log: p.o.Log})
 	if err != nil {
 		p.o.Log.Error("events cannot be kept; serving without the archive", "error", err)
 		p.archive = nil
@@ -242,18 +235,22 @@ func ArchivePrivacy(c *config.Config) (sqlite.Privacy, error) {
 	}
 	p := sqlite.Privacy{Addresses: addresses, KeepQuery: c.Events.Query}
 	if addresses == sqlite.Hashed {
-		p.Key, err = challenge.LoadKey(filepath.Join(c.Data.Directory, privacyFile))
+		p.Key, err = challenge.LoadKey(filepath.Join(c.Data.Directory, sqlite.PrivacyKeyFile))
 	}
 	return p, err
 }
 
+// ClearanceKeyFile returns the path of the file with the key that signs clearances.
+func ClearanceKeyFile(c *config.Config) string {
+	if c.Challenge.KeyFile != "" {
+		return c.Challenge.KeyFile
+	}
+	return filepath.Join(c.Data.Directory, challenge.KeyFile)
+}
+
 func (p *Program) openCheck() (*challenge.Check, error) {
 	c := p.o.Config
-	path := c.Challenge.KeyFile
-	if path == "" {
-		path = filepath.Join(c.Data.Directory, ClearanceFile)
-	}
-	key, err := challenge.LoadKey(path)
+	key, err := challenge.LoadKey(ClearanceKeyFile(c))
 	if err != nil {
 		return nil, err
 	}

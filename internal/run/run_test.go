@@ -17,6 +17,7 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/explain"
+	"github.com/quickthorn/quickthorn/internal/store/sqlite"
 )
 
 // buffer is a log that several goroutines write.
@@ -160,21 +161,21 @@ func TestModeAndDecisionsSurviveARestart(t *testing.T) {
 
 func TestBrokenArchiveIsMovedAsideAndTheSiteServed(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, ArchiveFile), bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, sqlite.FileName), bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, dir)
 	if code := s.get(t, "curl/8.0"); code != 200 {
 		t.Errorf("%d", code)
 	}
-	if broken, _ := filepath.Glob(filepath.Join(dir, ArchiveFile+".broken-*")); len(broken) != 1 {
+	if broken, _ := filepath.Glob(filepath.Join(dir, sqlite.FileName+".broken-*")); len(broken) != 1 {
 		t.Errorf("set aside: %v; log: %s", broken, s.log)
 	}
 }
 
 func TestArchiveThatCannotBeOpenedCostsOnlyTheRecord(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, ArchiveFile), 0o700); err != nil { // a folder in its place
+	if err := os.MkdirAll(filepath.Join(dir, sqlite.FileName), 0o700); err != nil { // a folder in its place
 		t.Fatal(err)
 	}
 	s := start(t, dir)

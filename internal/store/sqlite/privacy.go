@@ -46,6 +46,9 @@ func ParseAddressMode(s string) (AddressMode, error) {
 	return 0, fmt.Errorf("unknown form of addresses %q: use full, truncated or hashed", s)
 }
 
+// PrivacyKeyFile is the name, in the data directory, of the file with the key that addresses are hashed with.
+const PrivacyKeyFile = "privacy.key"
+
 // Privacy says what personal data the archive keeps. It is applied when an event is
 // written; what was written before stays as it is.
 type Privacy struct {

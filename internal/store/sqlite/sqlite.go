@@ -54,6 +54,9 @@ type Options struct {
 	Log        *slog.Logger // told when a file is moved aside
 }
 
+// FileName is the name of the archive's file in the data directory.
+const FileName = "archive.db"
+
 // Archive is an open archive file. It is safe for concurrent use.
 type Archive struct {
 	path    string
