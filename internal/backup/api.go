@@ -18,24 +18,14 @@ func (a *API) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/backup", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-tar")
 		w.Header().Set("Cache-Control", "no-store")
-		out := &began{ResponseWriter: w}
+		out := &private.Stream{ResponseWriter: w}
 		if err := a.Stores.WriteBackup(r.Context(), out); err != nil {
 			a.Log.Error("backup", "error", err)
-			if !out.yes {
+			if !out.Begun {
 				private.Problem(w, http.StatusInternalServerError, "the backup failed: "+err.Error())
 				return
 			}
 			panic(http.ErrAbortHandler) // the receiver must see that it is cut off
 		}
 	})
-}
-
-type began struct {
-	http.ResponseWriter
-	yes bool
-}
-
-func (b *began) Write(p []byte) (int, error) {
-	b.yes = true
-	return b.ResponseWriter.Write(p)
 }

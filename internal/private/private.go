@@ -124,9 +124,27 @@ func Problem(w http.ResponseWriter, status int, detail string) {
 
 // JSON writes v as the answer.
 func JSON(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		Problem(w, http.StatusInternalServerError, "The answer cannot be written as JSON.")
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v)
+	_, _ = w.Write(append(b, '\n')) // an error means that the client is gone
+}
+
+// Stream is a ResponseWriter that knows whether the body has begun: until then an error
+// can still be answered, afterwards only cutting the connection tells the receiver.
+type Stream struct {
+	http.ResponseWriter
+	Begun bool
+}
+
+// Write writes to the body.
+func (s *Stream) Write(p []byte) (int, error) {
+	s.Begun = true
+	return s.ResponseWriter.Write(p)
 }
 
 // maxBody bounds what the small endpoints read.

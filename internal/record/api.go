@@ -2,12 +2,13 @@ package record
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/private"
 )
 
 // readTime bounds how long one request of the API may search the archive.
@@ -42,7 +43,7 @@ func (a *API) Register(mux *http.ServeMux) {
 func (a *API) events(w http.ResponseWriter, r *http.Request) {
 	f, err := ParseFilter(r.URL.Query(), a.Now())
 	if err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
+		private.Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	if strings.Contains(r.Header.Get("Accept"), "application/x-ndjson") {
@@ -50,7 +51,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f.Limit > MaxEvents {
-		problem(w, http.StatusBadRequest, "limit: at most 1000; accept application/x-ndjson to have all")
+		private.Problem(w, http.StatusBadRequest, "limit: at most 1000; accept application/x-ndjson to have all")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readTime)
@@ -60,21 +61,21 @@ func (a *API) events(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	writeJSON(w, page)
+	private.JSON(w, page)
 }
 
 // export streams. An error after the first line can only end the stream early, which
 // the client sees as a broken transfer.
 func (a *API) export(w http.ResponseWriter, r *http.Request, f Filter) {
-	out := &started{ResponseWriter: w}
+	out := &private.Stream{ResponseWriter: w}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	err := Export(r.Context(), a.Archive, f, out)
 	switch {
 	case err == nil:
-	case out.yes:
+	case out.Begun:
 		if r.Context().Err() == nil {
-			a.Log.Error("exporting events", "err", err)
+			a.Log.Error("exporting events", "error", err)
 		}
 		panic(http.ErrAbortHandler)
 	default:
@@ -82,30 +83,19 @@ func (a *API) export(w http.ResponseWriter, r *http.Request, f Filter) {
 	}
 }
 
-// started remembers whether the body has begun.
-type started struct {
-	http.ResponseWriter
-	yes bool
-}
-
-func (s *started) Write(b []byte) (int, error) {
-	s.yes = true
-	return s.ResponseWriter.Write(b)
-}
-
 func (a *API) erase(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	if err := onlyParams(q, []string{"client"}); err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
+		private.Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	f, err := ParseFilter(q, a.Now())
 	if err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
+		private.Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	if !f.Client.IsValid() {
-		problem(w, http.StatusBadRequest, "client: say whose events are to be erased: an address or a range")
+		private.Problem(w, http.StatusBadRequest, "client: say whose events are to be erased: an address or a range")
 		return
 	}
 	n, err := a.Archive.Erase(r.Context(), f.Client)
@@ -113,7 +103,7 @@ func (a *API) erase(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	writeJSON(w, map[string]int{"erased": n})
+	private.JSON(w, map[string]int{"erased": n})
 }
 
 // report is the answer of GET /v1/report.
@@ -138,7 +128,7 @@ func (a *API) report(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
+		private.Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readTime)
@@ -151,42 +141,20 @@ func (a *API) report(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
-	writeJSON(w, out)
+	private.JSON(w, out)
 }
 
 // fail answers for an archive that could not do what was asked.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, ErrBadFilter):
-		problem(w, http.StatusBadRequest, err.Error())
+		private.Problem(w, http.StatusBadRequest, err.Error())
 	case r.Context().Err() != nil: // the client is gone
 		panic(http.ErrAbortHandler)
 	case errors.Is(err, context.DeadlineExceeded):
-		problem(w, http.StatusServiceUnavailable, "The search took longer than "+readTime.String()+". Ask for a shorter period.")
+		private.Problem(w, http.StatusServiceUnavailable, "The search took longer than "+readTime.String()+". Ask for a shorter period.")
 	default:
-		a.Log.Error("reading the archive", "err", err)
-		problem(w, http.StatusServiceUnavailable, "The archive cannot be read now. The log says why.")
+		a.Log.Error("reading the archive", "error", err)
+		private.Problem(w, http.StatusServiceUnavailable, "The archive cannot be read now. The log says why.")
 	}
-}
-
-func writeJSON(w http.ResponseWriter, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		problem(w, http.StatusInternalServerError, "The answer cannot be written as JSON.")
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Write(append(b, '\n')) // an error means that the client is gone
-}
-
-func problem(w http.ResponseWriter, status int, detail string) {
-	b, err := json.Marshal(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail})
-	if err != nil {
-		b = []byte(`{}`) // cannot happen: strings and a number
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // an error means that the client is gone
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/telemetry"
 )
 
 // Options are the settings of a Recorder. Now and Random are required; the
@@ -47,7 +48,6 @@ const writeTime = 30 * time.Second
 type Recorder struct {
 	o       Options
 	archive Archive
-	log     *slog.Logger
 	sample  uint64 // a random number below this keeps an allowed request
 
 	queue    chan queued
@@ -58,7 +58,7 @@ type Recorder struct {
 
 	recorded, duplicates, dropped, failed, pruned atomic.Uint64
 
-	writing, pruning, dropping condition
+	writing, pruning, dropping *telemetry.State
 
 	droppedSeen uint64 // owned by Run, as is lastDrop
 	lastDrop    time.Time
@@ -78,23 +78,17 @@ func New(o Options, archive Archive, log *slog.Logger) *Recorder {
 	setDefault(&o.Drain, 5*time.Second)
 	setDefault(&o.PruneEvery, 5*time.Minute)
 	return &Recorder{
-		o: o, archive: archive, log: log,
+		o: o, archive: archive,
 		sample:   threshold(o.SampleAllow),
 		queue:    make(chan queued, o.Queue),
 		counters: newCounters(o.Sites),
 		pending:  map[counterKey]uint64{},
-		writing: condition{
-			begins: "events cannot be written to the archive; serving goes on, new events wait and are dropped when the queue is full",
-			ends:   "events are written to the archive again",
-		},
-		pruning: condition{
-			begins: "old events cannot be removed from the archive; it may grow beyond its limits",
-			ends:   "old events are removed from the archive again",
-		},
-		dropping: condition{
-			begins: "the event queue is full; events are dropped, counters stay exact",
-			ends:   "the event queue has room again",
-		},
+		writing: telemetry.NewState(log, "events cannot be written to the archive; serving goes on, new events wait and are dropped when the queue is full",
+			"events are written to the archive again", o.Now),
+		pruning: telemetry.NewState(log, "old events cannot be removed from the archive; it may grow beyond its limits",
+			"old events are removed from the archive again", o.Now),
+		dropping: telemetry.NewState(log, "the event queue is full; events are dropped, counters stay exact",
+			"the event queue has room again", o.Now),
 	}
 }
 
@@ -232,7 +226,7 @@ func (r *Recorder) write(ctx context.Context, batch []*defense.Event) error {
 	if err != nil {
 		r.failed.Add(1)
 	}
-	r.writing.set(r.log, err)
+	r.writing.Report(err)
 	return err
 }
 
@@ -288,7 +282,7 @@ func (r *Recorder) prune(ctx context.Context) {
 		n, err := r.archive.Prune(ctx, r.o.MaxAge, r.o.MaxBytes, r.o.Now())
 		r.pruned.Add(uint64(n))
 		if ctx.Err() == nil {
-			r.pruning.set(r.log, err)
+			r.pruning.Report(err)
 		}
 		sleep(ctx, r.o.PruneEvery)
 	}
@@ -302,9 +296,9 @@ func (r *Recorder) reportDrops() {
 	now := r.o.Now()
 	if n := r.dropped.Load(); n != r.droppedSeen {
 		r.droppedSeen, r.lastDrop = n, now
-		r.dropping.set(r.log, errQueueFull)
+		r.dropping.Report(errQueueFull)
 	} else if now.Sub(r.lastDrop) >= quiet {
-		r.dropping.set(r.log, nil)
+		r.dropping.Report(nil)
 	}
 }
 
@@ -317,31 +311,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
-}
-
-// condition is something that is well or not, said once for each change.
-type condition struct {
-	begins, ends string
-
-	mu  sync.Mutex
-	err error
-}
-
-func (c *condition) set(log *slog.Logger, err error) {
-	c.mu.Lock()
-	was := c.err
-	c.err = err
-	c.mu.Unlock()
-	switch {
-	case err != nil && was == nil:
-		log.Error(c.begins, "err", err)
-	case err == nil && was != nil:
-		log.Info(c.ends)
-	}
-}
-
-func (c *condition) get() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
 }

@@ -19,10 +19,10 @@ func (r *Recorder) Stats() Stats {
 		Queued: len(r.queue), QueuedBytes: r.bytes.Load(),
 		Recorded: r.recorded.Load(), Duplicates: r.duplicates.Load(), Dropped: r.dropped.Load(),
 		Failed: r.failed.Load(), Pruned: r.pruned.Load(),
-		Err: r.writing.get(),
+		Err: r.writing.Err(),
 	}
 	if s.Err == nil {
-		s.Err = r.pruning.get()
+		s.Err = r.pruning.Err()
 	}
 	var err error
 	if s.ArchiveBytes, err = r.archive.Size(); err != nil {

@@ -19,6 +19,7 @@ type State struct {
 	mu       sync.Mutex
 	since    time.Time
 	failures uint64
+	err      error // the last one; nil when all is well
 }
 
 // NewState returns a State that begins well. The two messages are logged at
@@ -37,6 +38,7 @@ func (s *State) Report(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.failing.Load()
+	s.err = err
 	switch {
 	case err != nil && was:
 		s.failures++
@@ -52,3 +54,13 @@ func (s *State) Report(err error) {
 
 // Failing reports whether the last attempt failed.
 func (s *State) Failing() bool { return s.failing.Load() }
+
+// Err returns why the last attempt failed, nil when it did not.
+func (s *State) Err() error {
+	if !s.failing.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}

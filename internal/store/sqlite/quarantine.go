@@ -33,7 +33,7 @@ func (a *Archive) quarantine(ctx context.Context, cause error) error {
 		return errors.Join(cause, fmt.Errorf("beginning a new file: %w", err))
 	}
 	a.files = files
-	a.o.Log.Error("the archive file was broken; it is kept under another name and a new one has been begun", "file", a.path, "kept", aside, "err", cause)
+	a.o.Log.Error("the archive file was broken; it is kept under another name and a new one has been begun", "file", a.path, "kept", aside, "error", cause)
 	return nil
 }
 
