@@ -22,6 +22,8 @@ const (
 	// checkValidity is how long a challenge page may lie open before it is followed:
 	// a tab restored in the background, a laptop that slept over lunch.
 	checkValidity = 24 * time.Hour
+	// maxCookies bounds how many cookies of one name are looked at in a line.
+	maxCookies = 8
 	// maxTarget bounds the address that a challenge returns to, in bytes.
 	maxTarget = 4096
 )
@@ -44,19 +46,28 @@ func NewCheck(s *Signer, validity time.Duration) *Check {
 // Clearance reads the request's clearance cookie. Junk is no clearance, never an error.
 // When several cookies of the name are sent (set for other paths or domains), one good one is enough.
 func (c *Check) Clearance(h http.Header, now time.Time) defense.Clearance {
+	if id, ok := c.goodCookie(h, clearanceCookie, useClearance, c.validity, now); ok {
+		return defense.Clearance{Valid: true, ID: tokenID(id)}
+	}
+	return defense.Clearance{}
+}
+
+// goodCookie looks for a cookie of that name with a token for that use that is valid
+// now, and returns the token's id.
+func (c *Check) goodCookie(h http.Header, name string, u use, validity time.Duration, now time.Time) (id uint64, ok bool) {
 	for _, line := range h["Cookie"] {
-		for i := 0; i < 8; i++ {
+		for i := 0; i < maxCookies; i++ {
 			var value string
-			value, line = nextCookie(line, clearanceCookie)
+			value, line = nextCookie(line, name)
 			if value == "" {
 				break
 			}
-			if issued, id, ok := c.signer.verify(useClearance, value, ""); ok && within(issued, now, c.validity) {
-				return defense.Clearance{Valid: true, ID: tokenID(id)}
+			if issued, id, ok := c.signer.verify(u, value, ""); ok && within(issued, now, validity) {
+				return id, true
 			}
 		}
 	}
-	return defense.Clearance{}
+	return 0, false
 }
 
 func tokenID(id uint64) string {
@@ -152,17 +163,8 @@ func (c *Check) Redeem(h http.Header, rawQuery string, secure bool, now time.Tim
 	if !within(issued, now, checkValidity) {
 		return Expired, "", to
 	}
-	for _, line := range h["Cookie"] {
-		for i := 0; i < 8; i++ {
-			var value string
-			value, line = nextCookie(line, checkCookie)
-			if value == "" {
-				break
-			}
-			if at, _, ok := c.signer.verify(useCheck, value, ""); ok && within(at, now, checkValidity) {
-				return Passed, cookie(clearanceCookie, c.signer.issue(useClearance, now, ""), "/", c.validity, secure), to
-			}
-		}
+	if _, ok := c.goodCookie(h, checkCookie, useCheck, checkValidity, now); ok {
+		return Passed, cookie(clearanceCookie, c.signer.issue(useClearance, now, ""), "/", c.validity, secure), to
 	}
 	return NoCookie, "", to
 }

@@ -11,7 +11,6 @@ type idleBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	idle    time.Duration
-	now     func() time.Time
 	err     error // the first of a read other than io.EOF; to be asked when Forward has returned
 }
 
@@ -21,7 +20,7 @@ type idleBody struct {
 // net/http tries to read the rest.
 func (b *idleBody) Read(p []byte) (int, error) {
 	// A ResponseWriter without deadlines (a test's recorder) has no slow client either.
-	_ = b.control.SetReadDeadline(b.now().Add(b.idle))
+	_ = b.control.SetReadDeadline(time.Now().Add(b.idle))
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		_ = b.control.SetReadDeadline(time.Time{})

@@ -181,10 +181,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	var body *idleBody
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		body = &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle, now: time.Now}
+		body = &idleBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: e.BodyIdle}
 		if e.MaxBody > 0 {
 			if r.ContentLength > e.MaxBody {
-				e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+				e.tooLarge(v, w, r)
 				return
 			}
 			body.ReadCloser = http.MaxBytesReader(w, r.Body, e.MaxBody)
@@ -221,7 +221,7 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		var tooLarge *http.MaxBytesError
 		switch {
 		case errors.As(body.err, &tooLarge):
-			e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+			e.tooLarge(v, w, r)
 			return
 		case errors.Is(body.err, os.ErrDeadlineExceeded):
 			e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestTimeout, Title: "The upload stopped", Detail: "No more of the request arrived for a long time."})
@@ -320,6 +320,10 @@ func (e *Edge) cutOff(v *visit, w http.ResponseWriter, r *http.Request, a *answe
 		w.Header().Set("Connection", "close")
 	}
 	e.answer(v, w, r, a)
+}
+
+func (e *Edge) tooLarge(v *visit, w http.ResponseWriter, r *http.Request) {
+	e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
 }
 
 func (e *Edge) requestID(v *visit) string {

@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -66,11 +68,7 @@ func newSites(list []Site) (*sites, error) {
 		}
 	}
 	// Longest first, so that *.a.example wins over *.example.
-	for i := 1; i < len(s.wildcard); i++ {
-		for j := i; j > 0 && len(s.wildcard[j].suffix) > len(s.wildcard[j-1].suffix); j-- {
-			s.wildcard[j], s.wildcard[j-1] = s.wildcard[j-1], s.wildcard[j]
-		}
-	}
+	slices.SortStableFunc(s.wildcard, func(a, b *wildcard) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
 	return s, nil
 }
 
