@@ -14,11 +14,7 @@ func backupCommand(env *environment) *cobra.Command {
 		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: needArgs(1, 1, "the file to write"),
 		Long: "Copy decisions, settings, events and keys into one tar file, consistent even while quickthorn runs. The file holds keys: keep it safe.",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			cfg, err := env.load()
-			if err != nil {
-				return err
-			}
-			a, err := env.client(cmd.Context(), cfg)
+			cfg, a, err := env.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -47,13 +43,11 @@ func restoreCommand(env *environment) *cobra.Command {
 		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: needArgs(1, 1, "the backup to put back"),
 		Long: "Put a backup in place of the data directory. quickthorn must not be running; what was there before is kept beside it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := env.load()
+			cfg, a, err := env.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if a, err := env.client(cmd.Context(), cfg); err != nil {
-				return err
-			} else if a != nil {
+			if a != nil {
 				return fmt.Errorf("quickthorn is running on this data directory: stop it first")
 			}
 			old, err := backup.Restore(cmd.Context(), args[0], cfg.Data.Directory)

@@ -48,6 +48,16 @@ func (env *environment) client(ctx context.Context, c *config.Config) (*apiClien
 	return a, nil
 }
 
+// connect reads the configuration and looks for the running install: the client is nil when none answers.
+func (env *environment) connect(ctx context.Context) (*config.Config, *apiClient, error) {
+	c, err := env.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := env.client(ctx, c)
+	return c, a, err
+}
+
 // used reports, as an error, that nothing has run on the data directory yet. Commands that would work on
 // it offline ask first, lest a mistyped name becomes a new directory.
 func used(c *config.Config) error {

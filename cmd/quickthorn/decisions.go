@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -15,52 +14,66 @@ import (
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/store/embedded"
 )
 
 // decisionLog is what the commands need of decisions: the running install's, or the
 // data directory's when nothing runs.
 type decisionLog interface {
 	Add(ctx context.Context, ds []defense.Decision, o decision.AddOptions) ([]defense.Decision, error)
+	List(ctx context.Context, f decision.Filter, limit int) ([]defense.Decision, error)
+	Delete(ctx context.Context, id string) error
 	DeleteWhere(ctx context.Context, f decision.Filter) (int, error)
 	Import(ctx context.Context, r io.Reader, o decision.ImportOptions) (decision.Imported, error)
 	Export(ctx context.Context, w io.Writer) error
+	Close() error
 }
 
-// openDecisions returns the log and a function that closes it. list is a function because the two
-// kinds page differently.
-func (env *environment) openDecisions(ctx context.Context) (log decisionLog, list func(decision.Filter, int) ([]defense.Decision, error), remove func(id string) error, done func() error, err error) {
-	cfg, err := env.load()
-	if err != nil {
-		return nil, nil, nil, nil, err
+// remoteDecisions are those of the running install.
+type remoteDecisions struct{ *decision.Client }
+
+func (r remoteDecisions) List(ctx context.Context, f decision.Filter, limit int) ([]defense.Decision, error) {
+	l, err := r.Client.List(ctx, f, limit)
+	return l.Decisions, err
+}
+
+func (r remoteDecisions) Close() error { return nil }
+
+// localDecisions are those of a data directory that is not in use.
+type localDecisions struct {
+	*decision.Log
+	db *embedded.DB
+}
+
+func (l localDecisions) List(_ context.Context, f decision.Filter, limit int) ([]defense.Decision, error) {
+	return l.Set().List(f, time.Now(), limit), nil
+}
+
+func (l localDecisions) Delete(ctx context.Context, id string) error {
+	n, err := l.Log.Delete(ctx, id)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("no decision has the id %q", id)
 	}
-	a, err := env.client(ctx, cfg)
+	return err
+}
+
+func (l localDecisions) Close() error { return l.db.Close() }
+
+// openDecisions opens the decisions; close them when done.
+func (env *environment) openDecisions(ctx context.Context) (decisionLog, error) {
+	cfg, a, err := env.connect(ctx)
 	if err != nil {
-		return nil, nil, nil, nil, err
+		return nil, err
 	}
 	if a != nil {
-		c := a.decisions()
-		list = func(f decision.Filter, limit int) ([]defense.Decision, error) {
-			l, err := c.List(ctx, f, limit)
-			return l.Decisions, err
-		}
-		return c, list, func(id string) error { return c.Delete(ctx, id) }, func() error { return nil }, nil
+		return remoteDecisions{a.decisions()}, nil
 	}
 	db, local, err := env.offline(ctx, cfg)
 	if err != nil {
-		return nil, nil, nil, nil, err
+		return nil, err
 	}
 	fmt.Fprintf(env.stderr, "quickthorn: nothing runs; working on %s\n", cfg.Data.Directory)
-	list = func(f decision.Filter, limit int) ([]defense.Decision, error) {
-		return local.Set().List(f, time.Now(), limit), nil
-	}
-	remove = func(id string) error {
-		n, err := local.Delete(ctx, id)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("no decision has the id %q", id)
-		}
-		return err
-	}
-	return local, list, remove, db.Close, nil
+	return localDecisions{local, db}, nil
 }
 
 func decisionsCommand(env *environment) *cobra.Command {
@@ -110,11 +123,11 @@ func addDecision(env *environment) *cobra.Command {
 				}
 				ds = append(ds, d)
 			}
-			log, _, _, done, err := env.openDecisions(cmd.Context())
+			log, err := env.openDecisions(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer done()
+			defer log.Close()
 			added, err := log.Add(cmd.Context(), ds, decision.AddOptions{Force: force})
 			if err != nil {
 				return err
@@ -170,14 +183,14 @@ func deleteDecision(env *environment) *cobra.Command {
 		if len(args) > 0 == !f.IsZero() {
 			return usagef("decisions delete: name either ids, or one of --client, --value, --action, --origin")
 		}
-		log, _, remove, done, err := env.openDecisions(cmd.Context())
+		log, err := env.openDecisions(cmd.Context())
 		if err != nil {
 			return err
 		}
-		defer done()
+		defer log.Close()
 		n := len(args)
 		for _, id := range args {
-			if err := remove(id); err != nil {
+			if err := log.Delete(cmd.Context(), id); err != nil {
 				return err
 			}
 		}
@@ -202,19 +215,17 @@ func listDecisions(env *environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, list, _, done, err := env.openDecisions(cmd.Context())
+		log, err := env.openDecisions(cmd.Context())
 		if err != nil {
 			return err
 		}
-		defer done()
-		ds, err := list(f, *limit)
+		defer log.Close()
+		ds, err := log.List(cmd.Context(), f, *limit)
 		if err != nil {
 			return err
 		}
 		if *asJSON {
-			e := json.NewEncoder(env.stdout)
-			e.SetIndent("", "  ")
-			return e.Encode(ds)
+			return writeJSON(env.stdout, ds)
 		}
 		return printDecisions(env.stdout, ds)
 	}
@@ -273,11 +284,11 @@ func importDecisions(env *environment) *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			log, _, _, done, err := env.openDecisions(cmd.Context())
+			log, err := env.openDecisions(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer done()
+			defer log.Close()
 			n, err := log.Import(cmd.Context(), in, o)
 			fmt.Fprintf(env.stdout, "%d lines: %d added, %d updated, %d unchanged, %d already over, %d rejected\n", n.Lines, n.Added, n.Updated, n.Unchanged, n.Expired, n.Rejected)
 			for _, p := range n.Problems {
@@ -301,11 +312,11 @@ func exportDecisions(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use: "export", Short: "Write all decisions in force as NDJSON", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, _, _, done, err := env.openDecisions(cmd.Context())
+			log, err := env.openDecisions(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer done()
+			defer log.Close()
 			return log.Export(cmd.Context(), env.stdout)
 		},
 	}

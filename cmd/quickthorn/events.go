@@ -87,11 +87,7 @@ func eventsCommand(env *environment) *cobra.Command {
 				return err
 			}
 		}
-		cfg, err := env.load()
-		if err != nil {
-			return err
-		}
-		a, err := env.client(cmd.Context(), cfg)
+		cfg, a, err := env.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -171,11 +167,7 @@ func reportCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return usagef("report: --%v", err)
 			}
-			cfg, err := env.load()
-			if err != nil {
-				return err
-			}
-			a, err := env.client(cmd.Context(), cfg)
+			cfg, a, err := env.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -189,9 +181,7 @@ func reportCommand(env *environment) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(env.stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(&r)
+				return writeJSON(env.stdout, &r)
 			}
 			return writeReport(env.stdout, &r.Summary, &r.Harm)
 		},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -51,9 +50,7 @@ else, the request is judged here, with the decisions of the data directory if it
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(env.stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(rep)
+				return writeJSON(env.stdout, rep)
 			}
 			return rep.WriteText(env.stdout, all)
 		},

@@ -54,11 +54,7 @@ func switchCommand(env *environment, name string) *cobra.Command {
 }
 
 func (env *environment) switchMode(ctx context.Context, m defense.Mode) error {
-	cfg, err := env.load()
-	if err != nil {
-		return err
-	}
-	a, err := env.client(ctx, cfg)
+	cfg, a, err := env.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,11 +80,7 @@ func (env *environment) switchMode(ctx context.Context, m defense.Mode) error {
 }
 
 func (env *environment) showMode(ctx context.Context) error {
-	cfg, err := env.load()
-	if err != nil {
-		return err
-	}
-	a, err := env.client(ctx, cfg)
+	cfg, a, err := env.connect(ctx)
 	if err != nil {
 		return err
 	}

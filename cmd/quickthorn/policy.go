@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -174,9 +173,7 @@ func policyCommand(env *environment) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(env.stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(p.Rules())
+				return writeJSON(env.stdout, p.Rules())
 			}
 			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
 			for _, r := range p.Rules() {

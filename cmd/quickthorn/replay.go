@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -114,11 +113,7 @@ func (env *environment) writeReplay(r *replay.Report, jsonFile, htmlFile string)
 		return f.Close()
 	}
 	if jsonFile != "" {
-		if err := write(jsonFile, func(w io.Writer) error {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(r)
-		}); err != nil {
+		if err := write(jsonFile, func(w io.Writer) error { return writeJSON(w, r) }); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,18 @@
 package main
 
-import "github.com/quickthorn/quickthorn/internal/accesslog"
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/quickthorn/quickthorn/internal/accesslog"
+)
+
+// writeJSON writes v for people and programs to read.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
 
 // shown returns at most n bytes of a text that others wrote: as it is when no terminal
 // would act on it, quoted otherwise.
