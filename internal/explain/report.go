@@ -8,6 +8,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/engine"
+	"github.com/quickthorn/quickthorn/internal/plain"
 	"github.com/quickthorn/quickthorn/internal/policy"
 )
 
@@ -183,10 +184,8 @@ func first(i int, label string) string {
 
 // printable quotes what a terminal could execute and leaves the rest alone.
 func printable(s string) string {
-	for _, c := range s {
-		if c < 0x20 || c == 0x7f || c >= 0x80 && c < 0xa0 || c == 0xfffd || c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069 {
-			return fmt.Sprintf("%+q", s)
-		}
+	if strings.ContainsFunc(s, plain.Unsafe) {
+		return fmt.Sprintf("%+q", s)
 	}
 	return s
 }

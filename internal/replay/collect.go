@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/plain"
 )
 
 // Bounds of what a collector keeps, whatever the log's size.
@@ -189,7 +190,7 @@ func bounded(s string) string {
 		s = s[:limit] + "…"
 	}
 	return strings.Clone(strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0xfffd || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if plain.Unsafe(r) {
 			return '?'
 		}
 		return r
