@@ -459,7 +459,7 @@ func (x *exchange) answer() (keep bool, err error) {
 		x.stream = true
 		err = x.relayChunked()
 	case h.length >= 0:
-		err = x.relaySized(h.length)
+		err = x.relay(h.length, true)
 	default:
 		x.stream = true
 		h.close = true
@@ -493,12 +493,15 @@ func (x *exchange) write(p []byte) error {
 	return nil
 }
 
-// relaySized relays n bytes of body.
-func (x *exchange) relaySized(n int64) error {
+// relay relays n bytes of body: all of it when it is sized, or one chunk, whose
+// length says nothing of the whole.
+func (x *exchange) relay(n int64, sized bool) error {
 	c := x.c
 	for n > 0 {
 		if c.r == c.w {
-			c.large = n >= largeSize
+			if sized {
+				c.large = n >= largeSize
+			}
 			if err := x.fill(0); err != nil {
 				return err
 			}
@@ -547,7 +550,7 @@ func (x *exchange) relayChunked() error {
 		if n == 0 {
 			return x.relayTrailer()
 		}
-		if err := x.relayChunk(n); err != nil {
+		if err := x.relay(n, false); err != nil {
 			return err
 		}
 		if line, err = x.readLine(); err != nil {
@@ -557,26 +560,6 @@ func (x *exchange) relayChunked() error {
 			return errors.New("chunk is longer than its size")
 		}
 	}
-}
-
-// relayChunk relays the n bytes of one chunk.
-func (x *exchange) relayChunk(n int64) error {
-	c := x.c
-	for n > 0 {
-		if c.r == c.w {
-			if err := x.fill(0); err != nil {
-				return err
-			}
-		}
-		b := c.buffered()
-		b = b[:min(int64(len(b)), n)]
-		c.r += len(b)
-		n -= int64(len(b))
-		if err := x.write(b); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // readLine reads a line of the chunked coding and returns it without its CR LF.
