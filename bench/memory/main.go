@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/testprogram"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -48,9 +49,9 @@ func run(ctx context.Context, clients int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "quickthorn")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/quickthorn").CombinedOutput(); err != nil {
-		return fmt.Errorf("build quickthorn: %w\n%s", err, out)
+	bin, err := testprogram.Build(ctx, ".", dir)
+	if err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -29,6 +29,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/quickthorn/quickthorn/bench/process"
+	"github.com/quickthorn/quickthorn/internal/testprogram"
 )
 
 func main() {
@@ -105,12 +108,25 @@ const (
 )
 
 // script makes wrk send what a browser sends. It has no response hook: that would slow wrk itself.
+// Each request comes from an address of its own, told by X-Forwarded-For: one address that asks as often as it can would be met as what it is.
 const script = `
+local n = (os.time() * 7919) % 0x7fffff
+local before, after
 wrk.headers["User-Agent"] = os.getenv("BENCH_AGENT")
 wrk.headers["Accept"] = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 wrk.headers["Accept-Language"] = "en-GB,en;q=0.9"
 wrk.headers["Accept-Encoding"] = "gzip, deflate"
 wrk.headers["Upgrade-Insecure-Requests"] = "1"
+function init(args)
+  wrk.headers["X-Forwarded-For"] = "ADDRESS"
+  local text = wrk.format()
+  local from, to = string.find(text, "ADDRESS", 1, true)
+  before, after = string.sub(text, 1, from - 1), string.sub(text, to + 1)
+end
+function request()
+  n = (n + 1) % 0xffffff
+  return before .. "11." .. math.floor(n / 65536) .. "." .. math.floor(n / 256) % 256 .. "." .. n % 256 .. after
+end
 function done(summary, latency)
   io.write(string.format("P50 %f\nP99 %f\n", latency:percentile(50) / 1000, latency:percentile(99) / 1000))
 end
@@ -125,9 +141,9 @@ func run(ctx context.Context, rounds, seconds, connections int, only string) (er
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	bin := filepath.Join(dir, "quickthorn")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/quickthorn").CombinedOutput(); err != nil {
-		return fmt.Errorf("build quickthorn: %w\n%s", err, out)
+	bin, err := testprogram.Build(ctx, ".", dir)
+	if err != nil {
+		return err
 	}
 	lua := filepath.Join(dir, "browser.lua")
 	if err := os.WriteFile(lua, []byte(script), 0o644); err != nil {
@@ -159,7 +175,7 @@ func run(ctx context.Context, rounds, seconds, connections int, only string) (er
 		procs = append(procs, c)
 		return c.Process.Pid, nil
 	}
-	ports, err := freePorts(9)
+	ports, err := freePorts(11)
 	if err != nil {
 		return err
 	}
@@ -207,7 +223,8 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 	}
 	edge := func(public, private int, name string, sets ...string) (int, error) {
 		args := []string{"run", "--upstream", site, "--listen", at(public), "--set", "private.listen=" + at(private), "--data", filepath.Join(dir, name), "--set", "policy.mode=enforce",
-			// One address stands for all clients here, and no site is under pressure.
+			// No site is under pressure.
+			"--set", "edge.trustedProxies=127.0.0.1/32",
 			"--set", "policy.source=" + filepath.Join(dir, "policy.yaml"), "--set", "posture.fixed=calm"}
 		for _, s := range sets {
 			args = append(args, "--set", s)
@@ -217,7 +234,11 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(budgetFree), 0o644); err != nil {
 		return err
 	}
-	quiet, err := edge(4, 5, "quiet", "events.enabled=false")
+	quiet, err := edge(4, 5, "quiet", "events.enabled=false", "slowPath.enabled=false")
+	if err != nil {
+		return err
+	}
+	archived, err := edge(9, 10, "archived", "slowPath.enabled=false")
 	if err != nil {
 		return err
 	}
@@ -232,6 +253,7 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 		{name: "ReverseProxy, plain", url: "http://" + at(2), agent: chrome, status: 200, pids: []int{plain}},
 		{name: "ReverseProxy, tuned", url: "http://" + at(3), agent: chrome, status: 200, pids: []int{tuned}},
 		{name: "quickthorn events off", url: "http://" + at(4), agent: chrome, status: 200, pids: []int{quiet}},
+		{name: "quickthorn slow path off", url: "http://" + at(9), agent: chrome, status: 200, pids: []int{archived}},
 		{name: "quickthorn", url: "http://" + at(6), agent: chrome, status: 200, pids: []int{full}},
 		{name: "net/http that only refuses", url: "http://" + at(8), agent: gptbot, status: 403, pids: []int{refuse}},
 		{name: "quickthorn denied", url: "http://" + at(6), agent: gptbot, status: 403, pids: []int{full}},
@@ -358,31 +380,15 @@ func measure(ctx context.Context, c *contender, lua string, seconds, connections
 func cpuTime(pids []int) (float64, error) {
 	sum := 0.0
 	for _, pid := range pids {
-		for _, p := range append(children(pid), pid) {
-			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
+		for _, p := range append(process.Children(pid), pid) {
+			own, err := process.CPUTime(p, false)
 			if err != nil {
 				return 0, err
 			}
-			f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-			user, _ := strconv.ParseFloat(f[11], 64)
-			system, _ := strconv.ParseFloat(f[12], 64)
-			sum += (user + system) / 100 // USER_HZ is 100 on Linux
+			sum += own
 		}
 	}
 	return sum, nil
-}
-
-func children(pid int) (list []int) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-	if err != nil {
-		return nil
-	}
-	for _, s := range strings.Fields(string(b)) {
-		if n, err := strconv.Atoi(s); err == nil {
-			list = append(list, n)
-		}
-	}
-	return list
 }
 
 func median(v []float64) float64 {

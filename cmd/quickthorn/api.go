@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/listen"
 )
 
 // apiClient speaks to the private listener of a running install.
@@ -21,18 +22,9 @@ type apiClient struct {
 	http *http.Client
 }
 
-func newAPIClient(listen, key string) *apiClient {
-	t := &http.Transport{ResponseHeaderTimeout: time.Minute}
-	a := &apiClient{base: "http://" + listen, key: key, http: &http.Client{Transport: t}}
-	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
-		a.base = "http://localhost"
-		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		}
-	} else if host, port, err := net.SplitHostPort(listen); err == nil && (host == "" || host == "0.0.0.0" || host == "::") {
-		a.base = "http://" + net.JoinHostPort("127.0.0.1", port)
-	}
-	return a
+func newAPIClient(address, key string) *apiClient {
+	base, client := listen.Client(address)
+	return &apiClient{base: base, key: key, http: client}
 }
 
 // up reports whether the install answers. A refused connection is "no", and so is an answer that

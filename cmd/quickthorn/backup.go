@@ -7,11 +7,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quickthorn/quickthorn/internal/backup"
+	"github.com/quickthorn/quickthorn/internal/command"
 )
 
 func backupCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: needArgs(1, 1, "the file to write"),
+		Use: "backup FILE", Short: "Copy the data directory into one file, while it is in use or not", Args: command.NeedArgs(1, 1, "the file to write"),
 		Long: "Copy decisions, settings, events and keys into one tar file, consistent even while quickthorn runs. The file holds keys: keep it safe.",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			cfg, a, err := env.connect(cmd.Context())
@@ -32,7 +33,7 @@ func backupCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(env.stdout, "%s: %d bytes\n", args[0], fi.Size())
+			_, err = fmt.Fprintf(env.Stdout, "%s: %d bytes\n", args[0], fi.Size())
 			return err
 		},
 	}
@@ -40,8 +41,8 @@ func backupCommand(env *environment) *cobra.Command {
 
 func restoreCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: needArgs(1, 1, "the backup to put back"),
-		Long: "Put a backup in place of the data directory. quickthorn must not be running; what was there before is kept beside it.",
+		Use: "restore FILE", Short: "Put a backup in place of the data directory", Args: command.NeedArgs(1, 1, "the backup to put back"),
+		Long: "Put a backup in place of the data directory. quickthorn must not be running; what was there before is kept in it, in a directory of its own.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, a, err := env.connect(cmd.Context())
 			if err != nil {
@@ -54,9 +55,9 @@ func restoreCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return inUse(cfg, err)
 			}
-			fmt.Fprintf(env.stdout, "restored %s\n", cfg.Data.Directory)
+			fmt.Fprintf(env.Stdout, "restored %s\n", cfg.Data.Directory)
 			if old != "" {
-				fmt.Fprintf(env.stdout, "what was there before is in %s\n", old)
+				fmt.Fprintf(env.Stdout, "what was there before is in %s\n", old)
 			}
 			return nil
 		},

@@ -5,28 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/private"
+	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 )
-
-// load reads the configuration from flags, environment and file.
-func (env *environment) load(flags ...config.Flag) (*config.Config, error) {
-	o := config.LoadOptions{File: config.DefaultFile, Environ: env.environ, Flags: flags, Sets: env.sets}
-	if env.configFile != "" {
-		o.File, o.Required = env.configFile, true
-	}
-	if env.dataDir != "" {
-		o.Flags = append(o.Flags, config.Flag{Name: "--data", Path: "data.directory", Value: env.dataDir})
-	}
-	return config.Load(o)
-}
 
 // client returns a client of the running install, or nil when none answers.
 func (env *environment) client(ctx context.Context, c *config.Config) (*apiClient, error) {
@@ -34,23 +26,40 @@ func (env *environment) client(ctx context.Context, c *config.Config) (*apiClien
 	if key == "" {
 		var err error
 		if key, err = private.ReadKey(c.Data.Directory); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) && env.server == "" {
 				return nil, nil // never started with this data directory
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("--server needs the operator's key of that install: set %s or private.key", config.EnvName("private.key"))
 			}
 			return nil, err
 		}
 	}
-	a := newAPIClient(c.Private.Listen, key)
-	up, err := a.up(ctx)
-	if err != nil || !up {
-		return nil, err
+	if env.server != "" {
+		a := newAPIClient("", key)
+		a.base = strings.TrimRight(env.server, "/")
+		if strings.HasPrefix(a.base, "https:") {
+			var err error
+			if a.http, err = service.InternalClient(&c.Internal); err != nil {
+				return nil, err
+			}
+		}
+		var m map[string]any
+		return a, a.call(ctx, http.MethodGet, "/v1/mode", nil, &m) // who names a server wants no other
 	}
-	return a, nil
+	// quickthorn run answers on the private listener, ai-service on its own port.
+	for _, listen := range []string{c.Private.Listen, c.AIService.Listen} {
+		a := newAPIClient(listen, key)
+		if up, err := a.up(ctx); err != nil || up {
+			return a, err
+		}
+	}
+	return nil, nil
 }
 
 // connect reads the configuration and looks for the running install: the client is nil when none answers.
 func (env *environment) connect(ctx context.Context) (*config.Config, *apiClient, error) {
-	c, err := env.load()
+	c, err := env.Load()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,25 +104,25 @@ func (env *environment) offline(ctx context.Context, c *config.Config) (*embedde
 }
 
 func configCommand(env *environment) *cobra.Command {
-	root := group(&cobra.Command{Use: "config", Short: "Show the configuration and its documentation"})
+	root := command.Group(&cobra.Command{Use: "config", Short: "Show the configuration and its documentation"})
 	var defaults bool
 	show := &cobra.Command{
-		Use: "print", Short: "Print the configuration in force, with where each value comes from", Args: noArgs,
+		Use: "print", Short: "Print the configuration in force, with where each value comes from", Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if defaults {
-				return config.WriteDefaults(env.stdout)
+				return config.WriteDefaults(env.Stdout)
 			}
-			c, err := env.load()
+			c, err := env.Load()
 			if err != nil {
 				return err
 			}
-			return c.Write(env.stdout)
+			return c.Write(env.Stdout)
 		},
 	}
 	show.Flags().BoolVar(&defaults, "defaults", false, "print the documented file of defaults instead")
 	schema := &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of quickthorn.yaml, for editors", Args: noArgs,
-		RunE: func(*cobra.Command, []string) error { return config.WriteJSONSchema(env.stdout) },
+		Use: "schema", Short: "Print the JSON Schema of quickthorn.yaml, for editors", Args: command.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return config.WriteJSONSchema(env.Stdout) },
 	}
 	root.AddCommand(show, schema)
 	return root

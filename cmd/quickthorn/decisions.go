@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
@@ -72,12 +73,12 @@ func (env *environment) openDecisions(ctx context.Context) (decisionLog, error) 
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(env.stderr, "quickthorn: nothing runs; working on %s\n", cfg.Data.Directory)
+	fmt.Fprintf(env.Stderr, "quickthorn: nothing runs; working on %s\n", cfg.Data.Directory)
 	return localDecisions{local, db}, nil
 }
 
 func decisionsCommand(env *environment) *cobra.Command {
-	root := group(&cobra.Command{
+	root := command.Group(&cobra.Command{
 		Use: "decisions", Short: "Ban, slow, challenge or allow addresses, ranges and agents",
 		Long: "Ban, slow, challenge or allow addresses, ranges and agents. Decisions come before every rule of the policy;\nan allow of yours beats every ban. They take effect at once and survive restarts. When nothing runs, the data directory is worked on.",
 	})
@@ -101,7 +102,7 @@ func addDecision(env *environment) *cobra.Command {
 	var action, reason, site, duration string
 	var agent, force bool
 	c := &cobra.Command{
-		Use: "add ADDRESS|RANGE|AGENT…", Short: "Decide about addresses, ranges or, with --agent, User-Agents", Args: needArgs(1, 0, "an address, a range or, with --agent, a word of the User-Agent"),
+		Use: "add ADDRESS|RANGE|FINGERPRINT|AGENT…", Short: "Decide about addresses, ranges, fingerprints or, with --agent, User-Agents", Args: command.NeedArgs(1, 0, "an address, a range or, with --agent, a word of the User-Agent"),
 		Example: "  quickthorn decisions add --action deny --for 24h --reason 'scrapes the search' 203.0.113.0/24\n  quickthorn decisions add --action allow 198.51.100.7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := defense.ParseAction(action)
@@ -118,8 +119,10 @@ func addDecision(env *environment) *cobra.Command {
 				d := defense.Decision{Value: v, Action: a, Origin: "operator", Reason: reason, Site: site, Created: now, Expires: until}
 				if agent {
 					d.Scope = defense.ScopeAgent
+				} else if _, err := defense.ParseFingerprint(v); err == nil {
+					d.Scope = defense.ScopeFingerprint
 				} else if _, err := defense.ParseAddressOrPrefix(v); err != nil {
-					return usagef("%q is neither an address nor a range; to decide about a word of the User-Agent, add --agent", v)
+					return command.Usagef("%q is neither an address, a range nor a fingerprint; to decide about a word of the User-Agent, add --agent", v)
 				}
 				ds = append(ds, d)
 			}
@@ -132,7 +135,7 @@ func addDecision(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printDecisions(env.stdout, added)
+			return printDecisions(env.Stdout, added)
 		},
 	}
 	f := c.Flags()
@@ -181,7 +184,7 @@ func deleteDecision(env *environment) *cobra.Command {
 			return err
 		}
 		if len(args) > 0 == !f.IsZero() {
-			return usagef("decisions delete: name either ids, or one of --client, --value, --action, --origin")
+			return command.Usagef("decisions delete: name either ids, or one of --client, --value, --action, --origin")
 		}
 		log, err := env.openDecisions(cmd.Context())
 		if err != nil {
@@ -199,14 +202,14 @@ func deleteDecision(env *environment) *cobra.Command {
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(env.stdout, "%d deleted\n", n)
+		_, err = fmt.Fprintf(env.Stdout, "%d deleted\n", n)
 		return err
 	}
 	return c
 }
 
 func listDecisions(env *environment) *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "List decisions in force, the latest first", Args: noArgs}
+	c := &cobra.Command{Use: "list", Short: "List decisions in force, the latest first", Args: command.NoArgs}
 	filter := filterFlags(c)
 	limit := c.Flags().Int("limit", 100, "how many")
 	asJSON := c.Flags().Bool("json", false, "print JSON")
@@ -225,9 +228,9 @@ func listDecisions(env *environment) *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			return writeJSON(env.stdout, ds)
+			return writeJSON(env.Stdout, ds)
 		}
-		return printDecisions(env.stdout, ds)
+		return printDecisions(env.Stdout, ds)
 	}
 	return c
 }
@@ -255,7 +258,7 @@ func importDecisions(env *environment) *cobra.Command {
 	var o decision.ImportOptions
 	var format, action, duration, name string
 	c := &cobra.Command{
-		Use: "import FILE|-", Short: "Import a list of addresses and ranges, CSV, or decisions as JSON", Args: needArgs(1, 1, "the file to read, or - for standard input"),
+		Use: "import FILE|-", Short: "Import a list of addresses and ranges, CSV, or decisions as JSON", Args: command.NeedArgs(1, 1, "the file to read, or - for standard input"),
 		Long: "Import a list of addresses and ranges, CSV, or decisions as JSON. Lines that are wrong are passed over and reported.\nWhat comes from a list (--list NAME) is challenged unless --action says otherwise.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -275,7 +278,7 @@ func importDecisions(env *environment) *cobra.Command {
 			if o.Expires, err = expiry(duration, time.Now()); err != nil {
 				return err
 			}
-			in := env.stdin
+			in := env.Stdin
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
@@ -290,9 +293,9 @@ func importDecisions(env *environment) *cobra.Command {
 			}
 			defer log.Close()
 			n, err := log.Import(cmd.Context(), in, o)
-			fmt.Fprintf(env.stdout, "%d lines: %d added, %d updated, %d unchanged, %d already over, %d rejected\n", n.Lines, n.Added, n.Updated, n.Unchanged, n.Expired, n.Rejected)
+			fmt.Fprintf(env.Stdout, "%d lines: %d added, %d updated, %d unchanged, %d already over, %d rejected\n", n.Lines, n.Added, n.Updated, n.Unchanged, n.Expired, n.Rejected)
 			for _, p := range n.Problems {
-				fmt.Fprintln(env.stderr, p)
+				fmt.Fprintln(env.Stderr, p)
 			}
 			return err
 		},
@@ -310,14 +313,14 @@ func importDecisions(env *environment) *cobra.Command {
 
 func exportDecisions(env *environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "export", Short: "Write all decisions in force as NDJSON", Args: noArgs,
+		Use: "export", Short: "Write all decisions in force as NDJSON", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := env.openDecisions(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer log.Close()
-			return log.Export(cmd.Context(), env.stdout)
+			return log.Export(cmd.Context(), env.Stdout)
 		},
 	}
 }

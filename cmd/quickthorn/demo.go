@@ -11,10 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/demo"
 	"github.com/quickthorn/quickthorn/internal/explain"
 	"github.com/quickthorn/quickthorn/internal/run"
+	"github.com/quickthorn/quickthorn/internal/simulate"
 )
 
 func demoCommand(env *environment) *cobra.Command {
@@ -24,7 +27,7 @@ func demoCommand(env *environment) *cobra.Command {
 		Use:   "demo",
 		Short: "Protect a built-in sample site and show what happens",
 		Long:  "Protect a built-in sample site in mode enforce, send it a few visitors and explain each verdict, then serve on.\nData is kept in a temporary directory (or --data); no configuration file is read.",
-		Args:  noArgs,
+		Args:  command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
@@ -41,7 +44,7 @@ func demoCommand(env *environment) *cobra.Command {
 			go func() { served <- site.Serve(l) }()
 			defer func() { site.Close(); <-served }()
 
-			data := env.dataDir
+			data := env.DataDir
 			if data == "" {
 				if data, err = os.MkdirTemp("", "quickthorn-demo-"); err != nil {
 					return err
@@ -49,7 +52,7 @@ func demoCommand(env *environment) *cobra.Command {
 				defer os.RemoveAll(data)
 			}
 			// The demo takes nothing from a configuration that may lie here, and no port from an install that may run here.
-			cfg, err := config.Load(config.LoadOptions{Sets: env.sets, Flags: []config.Flag{
+			cfg, err := config.Load(config.LoadOptions{Sets: env.Sets, Flags: []config.Flag{
 				{Name: "demo", Path: "upstream.url", Value: "http://" + l.Addr().String()},
 				{Name: "demo", Path: "policy.mode", Value: "enforce"},
 				{Name: "demo", Path: "log.level", Value: "warn"},
@@ -96,7 +99,7 @@ var demoVisitors = []struct {
 func (env *environment) showDemo(ctx context.Context, p *run.Program, once bool) error {
 	base := "http://" + p.Addr().String()
 	client := &http.Client{Timeout: 10 * time.Second}
-	fmt.Fprintf(env.stdout, "A sample site is at %s, protected by quickthorn.\n", base)
+	fmt.Fprintf(env.Stdout, "A sample site is at %s, protected by quickthorn.\n", base)
 	for _, v := range demoVisitors {
 		q := explain.Question{URL: base + v.path, Headers: v.headers, Client: "127.0.0.1"}
 		r, _, err := q.Request()
@@ -114,15 +117,18 @@ func (env *environment) showDemo(ctx context.Context, p *run.Program, once bool)
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		fmt.Fprintf(env.stdout, "\n── %s\nGET %s → %s\n", v.title, v.path, res.Status)
+		fmt.Fprintf(env.Stdout, "\n── %s\nGET %s → %s\n", v.title, v.path, res.Status)
 		if report, err := p.Explain(&q); err != nil {
 			return err
-		} else if err := report.WriteText(env.stdout, false); err != nil {
+		} else if err := report.WriteText(env.Stdout, false); err != nil {
 			return err
 		}
 	}
+	if err := env.demoCampaign(ctx); err != nil {
+		return err
+	}
 	if !once {
-		fmt.Fprintf(env.stdout, `
+		fmt.Fprintf(env.Stdout, `
 Now try it yourself; this window shows nothing more, Ctrl-C ends the demo.
   a browser     %[1]s
   a crawler     curl -i -A 'ClaudeBot/1.0' %[1]s/articles/wrens
@@ -130,4 +136,18 @@ Now try it yourself; this window shows nothing more, Ctrl-C ends the demo.
 `, base, p.PrivateAddr())
 	}
 	return nil
+}
+
+// demoCampaign shows what no single request shows: many addresses that ask for little each.
+func (env *environment) demoCampaign(ctx context.Context) error {
+	s, err := simulate.Find("campaign")
+	if err != nil {
+		return err
+	}
+	r, err := (&run.Rehearsal{Config: config.Default(), Mode: defense.ModeEnforce, Scenario: s, Seed: 1, Scale: 0.5}).Run(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout, "\n── A campaign of 1,000 addresses, five pages each, among 1,000 readers (played in virtual time; quickthorn simulate campaign --why says more)\n%s\n", r.Result.Sentence())
+	return err
 }

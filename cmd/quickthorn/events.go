@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/record"
@@ -55,7 +56,7 @@ func (env *environment) openArchive(ctx context.Context, cfg *config.Config) (a 
 
 func eventsCommand(env *environment) *cobra.Command {
 	c := &cobra.Command{
-		Use: "events", Short: "List recorded requests with their verdicts, the newest first", Args: noArgs,
+		Use: "events", Short: "List recorded requests with their verdicts, the newest first", Args: command.NoArgs,
 		Long: "List recorded requests with their verdicts, the newest first. In brackets stands what mode enforce would have done.\nWhen nothing runs, the archive in the data directory is read.",
 		Example: `  quickthorn events --intended deny --since 1h
   quickthorn events --client 203.0.113.0/24 --json`,
@@ -78,12 +79,12 @@ func eventsCommand(env *environment) *cobra.Command {
 		}
 		filter, err := record.ParseFilter(q, time.Now())
 		if err != nil {
-			return usagef("events: --%v", err)
+			return command.Usagef("events: --%v", err)
 		}
-		show := func(r io.Reader) error { return writeEvents(env.stdout, r) }
+		show := func(r io.Reader) error { return writeEvents(env.Stdout, r) }
 		if *asJSON {
 			show = func(r io.Reader) error {
-				_, err := io.Copy(env.stdout, r)
+				_, err := io.Copy(env.Stdout, r)
 				return err
 			}
 		}
@@ -155,7 +156,7 @@ func reportCommand(env *environment) *cobra.Command {
 	var since string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "report", Short: "Sum up what was done, and whom it hurt or would have hurt", Args: noArgs,
+		Use: "report", Short: "Sum up what was done, and whom it hurt or would have hurt", Args: command.NoArgs,
 		Long: "Sum up what was done, and which readers it stopped or in mode enforce would have stopped.\nWhen nothing runs, the archive in the data directory is read.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
@@ -165,7 +166,7 @@ func reportCommand(env *environment) *cobra.Command {
 				err = errors.New("since: name a time that has passed, or an age such as 24h")
 			}
 			if err != nil {
-				return usagef("report: --%v", err)
+				return command.Usagef("report: --%v", err)
 			}
 			cfg, a, err := env.connect(cmd.Context())
 			if err != nil {
@@ -181,9 +182,9 @@ func reportCommand(env *environment) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(env.stdout, &r)
+				return writeJSON(env.Stdout, &r)
 			}
-			return writeReport(env.stdout, &r.Summary, &r.Harm)
+			return writeReport(env.Stdout, &r.Summary, &r.Harm)
 		},
 	}
 	c.Flags().StringVar(&since, "since", "24h", "from this time, or as long ago as 24h or 7d")

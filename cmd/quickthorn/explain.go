@@ -11,13 +11,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/engine"
 	"github.com/quickthorn/quickthorn/internal/explain"
+	"github.com/quickthorn/quickthorn/internal/knowledge"
+	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/policy"
-	"github.com/quickthorn/quickthorn/internal/run"
+	"github.com/quickthorn/quickthorn/internal/proxy"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 )
 
@@ -35,13 +38,13 @@ force there. When none runs, or --policy, --mode or --posture ask for something
 else, the request is judged here, with the decisions of the data directory if it is not in use.`,
 		Example: `  quickthorn explain --url https://example.org/wiki/Hedge \
     --header 'User-Agent: GPTBot/1.2' --client 203.0.113.7`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if q.URL == "" {
-				return usagef("explain: say which request: --url https://example.org/path")
+				return command.Usagef("explain: say which request: --url https://example.org/path")
 			}
 			ctx := cmd.Context()
-			cfg, err := env.load()
+			cfg, err := env.Load()
 			if err != nil {
 				return err
 			}
@@ -50,9 +53,9 @@ else, the request is judged here, with the decisions of the data directory if it
 				return err
 			}
 			if asJSON {
-				return writeJSON(env.stdout, rep)
+				return writeJSON(env.Stdout, rep)
 			}
-			return rep.WriteText(env.stdout, all)
+			return rep.WriteText(env.Stdout, all)
 		},
 	}
 	f := c.Flags()
@@ -69,8 +72,8 @@ else, the request is judged here, with the decisions of the data directory if it
 	return c
 }
 
-func (env *environment) explain(ctx context.Context, cfg *config.Config, q *explain.Question, source, mode, posture string) (*explain.Report, error) {
-	if source == "" && mode == "" && posture == "" {
+func (env *environment) explain(ctx context.Context, cfg *config.Config, q *explain.Question, source, inMode, posture string) (*explain.Report, error) {
+	if source == "" && inMode == "" && posture == "" {
 		a, err := env.client(ctx, cfg)
 		if err != nil {
 			return nil, err
@@ -83,7 +86,7 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 			return &rep, nil
 		}
 	}
-	profiler, options, err := run.Judges()
+	profiler, options, err := knowledge.Judges()
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +101,11 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 	if _, err := os.Stat(filepath.Join(cfg.Data.Directory, embedded.FileName)); err == nil {
 		db, log, err := env.offline(ctx, cfg)
 		if err != nil {
-			fmt.Fprintf(env.stderr, "quickthorn: judged without decisions: %v\n", err)
+			fmt.Fprintf(env.Stderr, "quickthorn: judged without decisions: %v\n", err)
 		} else {
 			defer db.Close()
 			set = log.Set()
-			if m, err = run.StoredMode(ctx, db.Settings(), m); err != nil {
+			if m, err = mode.Stored(ctx, db.Settings(), m); err != nil {
 				return nil, err
 			}
 		}
@@ -110,8 +113,8 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 	if cfg.Posture.Fixed != nil {
 		tension = *cfg.Posture.Fixed
 	}
-	if mode != "" {
-		if m, err = defense.ParseMode(mode); err != nil {
+	if inMode != "" {
+		if m, err = defense.ParseMode(inMode); err != nil {
 			return nil, err
 		}
 	}
@@ -124,7 +127,7 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 		Decisions: set, Policy: func() *policy.Policy { return pol }, Mode: func() defense.Mode { return m }, Posture: func() defense.Posture { return tension },
 	})
 	var clearer explain.Clearer
-	if key, err := os.ReadFile(run.ClearanceKeyFile(cfg)); err == nil && len(key) >= challenge.KeySize {
+	if key, err := os.ReadFile(proxy.ClearanceKeyFile(cfg)); err == nil && len(key) >= challenge.KeySize {
 		s, err := challenge.NewSigner(key[:challenge.KeySize]) // as LoadKey reads it
 		if err != nil {
 			return nil, err

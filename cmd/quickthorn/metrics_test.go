@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/command"
 )
 
 // dial returns a client of a Unix socket.
@@ -57,10 +59,11 @@ func TestOperationsPageListsEveryMetricWithItsType(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var log bytes.Buffer
 	ended := make(chan int, 1)
-	env := func(args ...string) *environment {
-		return &environment{args: append(args, "--data", filepath.Join(dir, "data"), "--set", "private.listen=unix:"+private), stdin: strings.NewReader(""), stdout: io.Discard, stderr: &log}
+	env := func(args ...string) *command.Environment {
+		return &command.Environment{Args: append(args, "--data", filepath.Join(dir, "data"), "--set", "private.listen=unix:"+private), Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: &log}
 	}
-	go func() { ended <- execute(ctx, env("run", "--upstream", site.URL, "--listen", "unix:"+public)) }()
+	execute := func(e *command.Environment) int { return e.Execute(ctx, commands(e)) }
+	go func() { ended <- execute(env("run", "--upstream", site.URL, "--listen", "unix:"+public)) }()
 	defer func() {
 		stop()
 		if status := <-ended; status != 0 {
@@ -85,8 +88,8 @@ func TestOperationsPageListsEveryMetricWithItsType(t *testing.T) {
 	}
 	var out bytes.Buffer
 	add := env("decisions", "add", "203.0.113.7")
-	add.stderr = &out
-	if execute(ctx, add) != 0 {
+	add.Stderr = &out
+	if execute(add) != 0 {
 		t.Fatal(out.String())
 	}
 	text, err := get(t, dial(private), "http://private/metrics")

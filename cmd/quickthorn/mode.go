@@ -7,9 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/private"
-	"github.com/quickthorn/quickthorn/internal/run"
 )
 
 var modeSentences = map[defense.Mode]string{
@@ -27,7 +28,7 @@ func modeCommand(env *environment) *cobra.Command {
   certain   ` + modeSentences[defense.ModeCertain] + ` (the first install's mode)
   enforce   ` + modeSentences[defense.ModeEnforce] + `
   observe   ` + modeSentences[defense.ModeObserve] + `
-  off       ` + modeSentences[defense.ModeOff], Args: needArgs(0, 1, "one mode"),
+  off       ` + modeSentences[defense.ModeOff], Args: command.NeedArgs(0, 1, "one mode"),
 		ValidArgs: []string{"certain", "enforce", "observe", "off"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -48,7 +49,7 @@ func switchCommand(env *environment, name string) *cobra.Command {
 		panic(err) // names are constants of this program
 	}
 	return &cobra.Command{
-		Use: name, Short: "Switch at once and for good: " + modeSentences[m], Args: noArgs,
+		Use: name, Short: "Switch at once and for good: " + modeSentences[m], Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return env.switchMode(cmd.Context(), m) },
 	}
 }
@@ -70,12 +71,12 @@ func (env *environment) switchMode(ctx context.Context, m defense.Mode) error {
 			return err
 		}
 		defer db.Close()
-		if err := run.StoreMode(ctx, db.Settings(), m); err != nil {
+		if err := mode.Store(ctx, db.Settings(), m); err != nil {
 			return err
 		}
 		when = "from the next start (nothing runs now)"
 	}
-	_, err = fmt.Fprintf(env.stdout, "mode %s, %s: %s\n", m, when, modeSentences[m])
+	_, err = fmt.Fprintf(env.Stdout, "mode %s, %s: %s\n", m, when, modeSentences[m])
 	return err
 }
 
@@ -95,10 +96,10 @@ func (env *environment) showMode(ctx context.Context) error {
 			return err
 		}
 		defer db.Close()
-		if out.Mode, err = run.StoredMode(ctx, db.Settings(), cfg.Policy.Mode); err != nil {
+		if out.Mode, err = mode.Stored(ctx, db.Settings(), cfg.Policy.Mode); err != nil {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(env.stdout, "mode %s: %s\n", out.Mode, modeSentences[out.Mode])
+	_, err = fmt.Fprintf(env.Stdout, "mode %s: %s\n", out.Mode, modeSentences[out.Mode])
 	return err
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/knowledge"
 	"github.com/quickthorn/quickthorn/internal/policy"
-	"github.com/quickthorn/quickthorn/internal/run"
 )
 
 func checkCommand(env *environment) *cobra.Command {
@@ -31,16 +32,16 @@ status is 0 when quickthorn would start with it.`,
   quickthorn check --config /etc/quickthorn/quickthorn.yaml`,
 		ValidArgsFunction: completePolicies,
 		RunE: func(_ *cobra.Command, args []string) error {
-			_, options, err := run.Judges()
+			_, options, err := knowledge.Judges()
 			if err != nil {
 				return err
 			}
 			failed := false
 			if len(args) == 0 {
-				cfg, err := env.load()
+				cfg, err := env.Load()
 				if err != nil {
-					fmt.Fprintln(env.stderr, err)
-					return errReported
+					fmt.Fprintln(env.Stderr, err)
+					return command.ErrReported
 				}
 				failed = !env.checkFiles(cfg)
 				args = []string{cfg.Policy.Source}
@@ -48,17 +49,17 @@ status is 0 when quickthorn would start with it.`,
 			for _, ref := range args {
 				p, err := policy.Load(ref, options)
 				if err != nil {
-					fmt.Fprintln(env.stderr, err)
+					fmt.Fprintln(env.Stderr, err)
 					failed = true
 					continue
 				}
 				for _, w := range p.Warnings() {
-					fmt.Fprintln(env.stderr, "warning:", w)
+					fmt.Fprintln(env.Stderr, "warning:", w)
 				}
-				fmt.Fprintf(env.stdout, "%s: ok, %d rules and thresholds\n", ref, len(p.Rules()))
+				fmt.Fprintf(env.Stdout, "%s: ok, %d rules and thresholds\n", ref, len(p.Rules()))
 			}
 			if failed {
-				return errReported
+				return command.ErrReported
 			}
 			return nil
 		},
@@ -94,19 +95,19 @@ func (env *environment) checkFiles(cfg *config.Config) (ok bool) {
 		}
 	}
 	for _, p := range problems {
-		fmt.Fprintln(env.stderr, p)
+		fmt.Fprintln(env.Stderr, p)
 	}
 	if len(problems) > 0 {
 		return false
 	}
 	if err := cfg.RequireUpstream(); err != nil {
-		fmt.Fprintln(env.stderr, "warning:", err)
+		fmt.Fprintln(env.Stderr, "warning:", err)
 	}
 	name := cfg.File()
 	if name == "" {
 		name = "configuration (defaults, environment and flags; no file)"
 	}
-	fmt.Fprintf(env.stdout, "%s: ok\n", name)
+	fmt.Fprintf(env.Stdout, "%s: ok\n", name)
 	return true
 }
 
@@ -126,11 +127,11 @@ func completePolicies(c *cobra.Command, args []string, to string) ([]string, cob
 }
 
 func policyCommand(env *environment) *cobra.Command {
-	root := group(&cobra.Command{Use: "policy", Short: "Show presets, rules and the words that conditions may use"})
+	root := command.Group(&cobra.Command{Use: "policy", Short: "Show presets, rules and the words that conditions may use"})
 	list := &cobra.Command{
-		Use: "list", Short: "List the presets", Args: noArgs,
+		Use: "list", Short: "List the presets", Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
+			tw := tabwriter.NewWriter(env.Stdout, 0, 4, 2, ' ', 0)
 			for _, p := range policy.Presets() {
 				fmt.Fprintf(tw, "%s\t%s\n", p.Name, p.Description)
 			}
@@ -138,13 +139,13 @@ func policyCommand(env *environment) *cobra.Command {
 		},
 	}
 	show := &cobra.Command{
-		Use: "show PRESET", Short: "Print a preset's source, comments included", Args: needArgs(1, 1, "a preset: policy list shows them"), ValidArgsFunction: completePresets,
+		Use: "show PRESET", Short: "Print a preset's source, comments included", Args: command.NeedArgs(1, 1, "a preset: policy list shows them"), ValidArgsFunction: completePresets,
 		RunE: func(_ *cobra.Command, args []string) error {
 			src, err := policy.PresetSource(args[0])
 			if err != nil {
 				return err
 			}
-			_, err = env.stdout.Write(src)
+			_, err = env.Stdout.Write(src)
 			return err
 		},
 	}
@@ -152,9 +153,9 @@ func policyCommand(env *environment) *cobra.Command {
 	rules := &cobra.Command{
 		Use: "rules [policy.yaml|PRESET]", Short: "List the rules in the order in which they run",
 		Long: "List the rules and thresholds in the order in which they run: the general ones, then those of each host's section,\nwhich for that host come before the general ones. Without an argument the configured policy is listed.",
-		Args: needArgs(0, 1, "one preset or policy file"),
+		Args: command.NeedArgs(0, 1, "one preset or policy file"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			_, options, err := run.Judges()
+			_, options, err := knowledge.Judges()
 			if err != nil {
 				return err
 			}
@@ -162,7 +163,7 @@ func policyCommand(env *environment) *cobra.Command {
 			if len(args) == 1 {
 				ref = args[0]
 			} else {
-				cfg, err := env.load()
+				cfg, err := env.Load()
 				if err != nil {
 					return err
 				}
@@ -173,9 +174,9 @@ func policyCommand(env *environment) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return writeJSON(env.stdout, p.Rules())
+				return writeJSON(env.Stdout, p.Rules())
 			}
-			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
+			tw := tabwriter.NewWriter(env.Stdout, 0, 4, 2, ' ', 0)
 			for _, r := range p.Rules() {
 				var more []string
 				if r.Host != "" {
@@ -194,9 +195,9 @@ func policyCommand(env *environment) *cobra.Command {
 	}
 	rules.Flags().BoolVar(&asJSON, "json", false, "print JSON, with conditions and reasons")
 	words := &cobra.Command{
-		Use: "words", Short: "List the variables and functions of conditions", Args: noArgs,
+		Use: "words", Short: "List the variables and functions of conditions", Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			tw := tabwriter.NewWriter(env.stdout, 0, 4, 2, ' ', 0)
+			tw := tabwriter.NewWriter(env.Stdout, 0, 4, 2, ' ', 0)
 			for _, v := range policy.Variables() {
 				fmt.Fprintf(tw, "%s\t%s\t%s\n", v.Name, v.Type, v.Doc)
 			}

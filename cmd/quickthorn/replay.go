@@ -11,10 +11,12 @@ import (
 	"golang.org/x/term"
 
 	"github.com/quickthorn/quickthorn/internal/accesslog"
+	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/knowledge"
 	"github.com/quickthorn/quickthorn/internal/policy"
+	"github.com/quickthorn/quickthorn/internal/proxy"
 	"github.com/quickthorn/quickthorn/internal/replay"
-	"github.com/quickthorn/quickthorn/internal/run"
 )
 
 // maxTop bounds the rows of a report's tables.
@@ -35,20 +37,20 @@ time. The format is found out, or named with --format: one of
 or the server's own format string, as in nginx's log_format or Apache's LogFormat.`,
 		Example: `  quickthorn replay /var/log/nginx/access.log.2.gz /var/log/nginx/access.log.1 --html report.html
   quickthorn replay access.log --policy readers-first --compare my-policy.yaml`,
-		Args: needArgs(1, 0, "an access log, or - for standard input"),
+		Args: command.NeedArgs(1, 0, "an access log, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if top < 1 || top > maxTop {
-				return usagef("replay: --top: %d is not between 1 and %d", top, maxTop)
+				return command.Usagef("replay: --top: %d is not between 1 and %d", top, maxTop)
 			}
-			cfg, err := env.load()
+			cfg, err := env.Load()
 			if err != nil {
 				return err
 			}
-			profiler, policies, err := run.Judges()
+			profiler, policies, err := knowledge.Judges()
 			if err != nil {
 				return err
 			}
-			o := replay.Options{Profiler: profiler, Site: run.DefaultSite, Stdin: env.stdin, Buckets: cfg.Budgets.MaxClients}
+			o := replay.Options{Profiler: profiler, Site: proxy.DefaultSite, Stdin: env.Stdin, Buckets: cfg.Budgets.MaxClients}
 			if source == "" {
 				source = cfg.Policy.Source
 			}
@@ -71,7 +73,7 @@ or the server's own format string, as in nginx's log_format or Apache's LogForma
 					return err
 				}
 			}
-			if f, ok := env.stderr.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
+			if f, ok := env.Stderr.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 				bar := progress(f)
 				o.Progress = bar
 				defer fmt.Fprint(f, "\r\x1b[K")
@@ -100,7 +102,7 @@ or the server's own format string, as in nginx's log_format or Apache's LogForma
 func (env *environment) writeReplay(r *replay.Report, jsonFile, htmlFile string) error {
 	write := func(name string, form func(io.Writer) error) error {
 		if name == "-" {
-			return form(env.stdout)
+			return form(env.Stdout)
 		}
 		f, err := os.Create(name)
 		if err != nil {
@@ -125,7 +127,7 @@ func (env *environment) writeReplay(r *replay.Report, jsonFile, htmlFile string)
 	if jsonFile == "-" || htmlFile == "-" {
 		return nil
 	}
-	return r.WriteText(env.stdout)
+	return r.WriteText(env.Stdout)
 }
 
 // progress draws a bar on a terminal, at most ten times a second.

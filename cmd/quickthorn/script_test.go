@@ -17,12 +17,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/command"
+	"github.com/quickthorn/quickthorn/internal/llm/cloud"
+	"github.com/quickthorn/quickthorn/internal/llm/router"
+	"github.com/quickthorn/quickthorn/internal/proxy"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 )
 
 // The scripts are stories of what an owner types, one file each. They run the program itself.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"quickthorn": main, "fetch": fetch})
+	testscript.Main(m, map[string]func(){
+		"quickthorn": main, "fetch": fetch,
+		"proxy": func() {
+			command.Main(command.Alone(func(env *command.Environment) *cobra.Command { return proxy.Command(env, nil) }))
+		},
+		"cloud-proxy": func() { command.Main(command.Alone(cloud.Command)) }, "prompt-router": func() { command.Main(command.Alone(router.Command)) },
+	})
 }
 
 func TestScripts(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/accesslog"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/profile"
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -487,6 +488,7 @@ func TestCompressedLogs(t *testing.T) {
 }
 
 func TestOneAllocationForALine(t *testing.T) {
+	race.SkipAllocations(t)
 	f, err := accesslog.Named("combined")
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/agent"
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 func newParser(t testing.TB) *agent.Parser {
@@ -340,6 +341,7 @@ const (
 )
 
 func TestParseDoesNotAllocate(t *testing.T) {
+	race.SkipAllocations(t)
 	p := newParser(t)
 	for _, ua := range []string{chrome, safari, gptbot, nobody, "git/2.45.2", "curl/8.5.0"} {
 		text := defense.Observed(ua, true)

@@ -186,23 +186,21 @@ func read(r io.Reader, fn func(name string, r io.Reader) error) error {
 	return nil
 }
 
-// Restore unpacks a backup and puts it in place of dir. It returns where it moved
-// what was there before, "" if there was nothing.
+// Restore unpacks a backup and puts its files in place of those in dir. It returns the directory within dir that it put what was
+// there before into, "" if there was nothing.
+//
+// The directory itself stays, since it may be where a volume is mounted. Each file is replaced at once, after
+// all old ones have a second name: whenever this is interrupted, the old ones are whole, and so is each that is in place.
 func Restore(ctx context.Context, name, dir string) (old string, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	defer f.Close()
-	dir = filepath.Clean(dir)
-	// A link stays a link, to the new directory: systemd's DynamicUser keeps the data behind one.
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".quickthorn-restore-*")
+	tmp, err := os.MkdirTemp(dir, ".restore-*")
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
@@ -225,21 +223,55 @@ func Restore(ctx context.Context, name, dir string) (old string, err error) {
 	if err := db.Close(); err != nil {
 		return "", err
 	}
-	if _, err := os.Stat(dir); err == nil {
-		if err := free(ctx, dir); err != nil {
-			return "", fmt.Errorf("restore: %w", err)
-		}
-		old = dir + ".before-" + time.Now().UTC().Format("20060102T150405.000")
-		if err := os.Rename(dir, old); err != nil {
-			return "", fmt.Errorf("restore: %w", err)
+	if err := free(ctx, dir); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	if old, err = exchange(tmp, dir); err != nil && old != "" {
+		return "", fmt.Errorf("restore: %w; what was there before is in %s", err, old)
+	} else if err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	return old, nil
+}
+
+// beforePrefix begins the names of directories that hold what was there before a restore.
+const beforePrefix = "before-"
+
+// exchange moves the files in tmp into dir and those that are there into a new directory within.
+func exchange(tmp, dir string) (old string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	var there []string
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			there = append(there, e.Name())
 		}
 	}
-	if err := os.Rename(tmp, dir); err != nil {
-		err = fmt.Errorf("restore: %w", err)
-		if old != "" { // put back what was there
-			err = errors.Join(err, os.Rename(old, dir))
+	if len(there) > 0 {
+		old = filepath.Join(dir, beforePrefix+time.Now().UTC().Format("20060102T150405.000"))
+		if err := os.Mkdir(old, 0o700); err != nil {
+			return "", err
 		}
-		return "", err
+	}
+	for _, name := range there {
+		if err := os.Link(filepath.Join(dir, name), filepath.Join(old, name)); err != nil {
+			return "", err
+		}
+	}
+	for _, name := range there {
+		// Files that go with another, as a database's log, must be gone before it is replaced.
+		if _, err := os.Stat(filepath.Join(tmp, name)); errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return old, err
+			}
+		}
+	}
+	for _, name := range files {
+		if err := os.Rename(filepath.Join(tmp, name), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return old, err
+		}
 	}
 	return old, nil
 }

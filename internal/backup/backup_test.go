@@ -216,7 +216,7 @@ func TestBackupOfAStoppedInstallReplacesWhatIsThere(t *testing.T) {
 		t.Errorf("restored %s, want %s", got, want)
 	}
 	if got := open(t, old).contents(t); got != before {
-		t.Errorf("kept beside it: %s, want %s", got, before)
+		t.Errorf("kept within it: %s, want %s", got, before)
 	}
 }
 
@@ -420,7 +420,7 @@ func TestRestoreBehindALinkLeavesTheLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if to, err := os.Readlink(link); err != nil || to != data || filepath.Dir(old) != filepath.Dir(data) {
+	if to, err := os.Readlink(link); err != nil || to != data || filepath.Dir(old) != link {
 		t.Errorf("the link leads to %q (%v), the old directory is %q", to, err, old)
 	}
 	if got := open(t, link).contents(t); got != want {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -269,6 +271,7 @@ func TestConcurrentTakesSpendEachTokenOnce(t *testing.T) {
 }
 
 func TestTakeDoesNotAllocate(t *testing.T) {
+	race.SkipAllocations(t)
 	s := New(1000)
 	k := Key{Limit: "per-class", Client: netip.MustParsePrefix("2001:db8::/64"), Site: "shop", Class: "search"}
 	if n := testing.AllocsPerRun(100, func() { s.Take(k, 1, 10, 1, noon) }); n != 0 {

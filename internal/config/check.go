@@ -3,7 +3,9 @@ package config
 import (
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
+	"time"
 )
 
 // check reports settings that contradict each other. A setting that already has
@@ -35,6 +37,8 @@ func (l *loader) check() {
 		l.contradiction("private.pprof", "needs a loopback address or a Unix socket in private.listen", "private.listen")
 	}
 	l.checkSites()
+	l.checkSources()
+	l.checkSlowPath()
 
 	p := &c.Posture
 	for _, pair := range [...]struct {
@@ -91,6 +95,79 @@ func (l *loader) checkSites() {
 			}
 			hosts[strings.ToLower(h)] = at
 		}
+	}
+}
+
+// checkSources reports sources that could not be told apart or believed.
+func (l *loader) checkSources() {
+	names := map[string]string{}
+	for i, s := range l.config.Intake.Sources {
+		at := element("intake.sources", i)
+		switch {
+		case s.Name == "":
+			l.fail(l.config.Origin(at), at+".name", "is missing: the source's address is /v1/webhook/NAME")
+		case strings.Trim(s.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" || len(s.Name) > 64:
+			l.contradiction(at+".name", "use at most 64 letters, digits, - and _")
+		case names[s.Name] != "":
+			l.contradiction(at+".name", "is the name of "+names[s.Name]+" as well")
+		}
+		names[s.Name] = at
+		if s.Key == "" && !l.bad[at+".key"] {
+			l.fail(l.config.Origin(at), at+".key", "is missing: without one nobody could tell who sends")
+		}
+		switch s.Client {
+		case "", "client":
+			if len(s.Trusted) > 0 {
+				l.contradiction(at+".trustedProxies", "has no effect: set client to the header that these hops write")
+			}
+		case "X-Forwarded-For", "Forwarded", "X-Real-IP":
+			if len(s.Trusted) == 0 {
+				l.contradiction(at+".client", "needs trustedProxies: the header is believed from nobody else", at+".trustedProxies")
+			}
+		default:
+			l.contradiction(at+".client", "use client, X-Forwarded-For, Forwarded or X-Real-IP")
+		}
+	}
+}
+
+// checkSlowPath reports what the slow path could not work with.
+func (l *loader) checkSlowPath() {
+	c := l.config
+	needs := func(path string, missing bool, other, message string) {
+		if missing {
+			l.contradiction(path, message, other)
+		}
+	}
+	a := &c.Alerts
+	mail := len(a.Email.To) > 0
+	needs("alerts.email.to", mail && a.Email.Server == "", "alerts.email.server", "needs alerts.email.server, such as smtp.example.org:587")
+	needs("alerts.email.to", mail && a.Email.From == "", "alerts.email.from", "needs alerts.email.from, the sender's address")
+	needs("alerts.email.server", !mail && a.Email.Server != "", "alerts.email.to", "has no effect: set alerts.email.to as well")
+	needs("alerts.webhook.url", a.Webhook.URL != "" && a.Webhook.Secret == "", "alerts.webhook.secret", "needs alerts.webhook.secret, which the receiver checks the signature with")
+	needs("alerts.command", len(a.Command) > 0 && !filepath.IsAbs(a.Command[0]), "alerts.command[0]", "begins with the absolute path of a program; no shell has a part in this")
+	needs("alerts.quietFrom", (a.QuietFrom == "") != (a.QuietTo == ""), "alerts.quietTo", "quiet hours need both quietFrom and quietTo")
+	for _, clock := range [...]struct{ path, text string }{{"alerts.quietFrom", a.QuietFrom}, {"alerts.quietTo", a.QuietTo}} {
+		if _, err := time.Parse("15:04", clock.text); clock.text != "" && err != nil {
+			l.contradiction(clock.path, "a time of day such as 22:00")
+		}
+	}
+	if _, err := time.LoadLocation(a.QuietZone); err != nil {
+		l.contradiction("alerts.quietZone", "no such time zone: use a name such as Europe/Berlin")
+	}
+	needs("state.store", c.State.Store == "redis" && len(c.State.Redis.Addresses) == 0, "state.redis.addresses", "needs state.redis.addresses")
+	needs("state.redis.cluster", c.State.Redis.Cluster && c.State.Redis.SentinelMaster != "", "state.redis.sentinelMaster", "a cluster has no Sentinels: set one of the two")
+	needs("archive.store", c.Archive.Store == "postgres" && c.Archive.Postgres.URL == "", "archive.postgres.url", "needs archive.postgres.url")
+	needs("internal.certificateFile", (c.Internal.CertificateFile == "") != (c.Internal.KeyFile == ""), "internal.keyFile", "needs internal.keyFile, and the other way round")
+	e := &c.Escalation
+	for _, pair := range [...]struct {
+		lower, higher string
+		ok            bool
+	}{{"challenge", "throttle", e.Challenge <= e.Throttle}, {"throttle", "tarpit", e.Throttle <= e.Tarpit}, {"tarpit", "deny", e.Tarpit <= e.Deny}} {
+		needs("escalation."+pair.higher, !pair.ok, "escalation."+pair.lower, "must not be less than escalation."+pair.lower)
+	}
+	needs("escalation.longest", e.Longest < e.Base, "escalation.base", "must not be less than escalation.base")
+	if u := c.Reputation.URL; u != "" && (!strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "http://") || !strings.Contains(u, "{address}")) {
+		l.contradiction("reputation.url", "an http or https address with {address} in it")
 	}
 }
 

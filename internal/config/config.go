@@ -51,6 +51,22 @@ type Config struct {
 	Tarpit    Tarpit    `yaml:"tarpit" doc:"How long clients with a tarpit verdict are held."`
 	Log       Log       `yaml:"log" doc:"What the program says of itself."`
 
+	Slow             Slow             `yaml:"slowPath" doc:"The slow path within quickthorn run: it sees campaigns where the edge sees requests."`
+	Intake           Intake           `yaml:"intake" doc:"Where events come in, are queued, and are grouped into cases."`
+	Escalation       Escalation       `yaml:"escalation" doc:"How cases are judged."`
+	Reputation       Reputation       `yaml:"reputation" doc:"What others say of an address: asked by the escalation engine only, never by the edge. All of it is off at first."`
+	Alerts           Alerts           `yaml:"alerts" doc:"How the owner is told."`
+	State            State            `yaml:"state" doc:"Where decisions, settings and the queue of events are kept."`
+	Archive          Archive          `yaml:"archive" doc:"Where events and cases are kept."`
+	AIService        AIService        `yaml:"aiService" doc:"The service ai-service, when the parts run apart."`
+	EscalationEngine EscalationEngine `yaml:"escalationEngine" doc:"The service escalation-engine, when the parts run apart."`
+	PromptRouter     PromptRouter     `yaml:"promptRouter" doc:"The service prompt-router: one address for language models, the local one and the cloud's."`
+	CloudProxy       CloudProxy       `yaml:"cloudProxy" doc:"The service cloud-proxy: the only one that holds a provider's key."`
+	Admin            Admin            `yaml:"admin" doc:"The service admin, when the parts run apart."`
+	Sync             Sync             `yaml:"sync" doc:"The service sync: scheduled jobs, when the parts run apart."`
+	Auth             Auth             `yaml:"auth" doc:"The keys by which services know each other, when the parts run apart. There is no default key."`
+	Internal         Internal         `yaml:"internal" doc:"TLS between services; with it a client certificate is as good as a key: its first DNS name is the caller's (proxy, ai-service)."`
+
 	origins map[string]Origin
 	file    string
 }
@@ -176,6 +192,199 @@ type Tarpit struct {
 type Log struct {
 	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"Least level that is written."`
 	Format string `yaml:"format" default:"text" enum:"text,json" doc:"Form of the log on standard error."`
+}
+
+// Slow configures the slow path of a single process.
+type Slow struct {
+	Enabled bool `yaml:"enabled" default:"true" doc:"Group requests into cases and judge them. Decisions of the engine are carried out as the mode says: in mode certain they are only recorded."`
+}
+
+// Intake configures the intake of events.
+type Intake struct {
+	QueueBytes    Size          `yaml:"queueBytes" default:"256MiB" min:"1MiB" max:"1TiB" doc:"Bound of the queue of accepted events; when it is full, edges are told to wait."`
+	SpoolBytes    Size          `yaml:"spoolBytes" default:"512MiB" min:"1MiB" max:"1TiB" doc:"Bound of the buffer on disk that events go to while Redis is away."`
+	MaxClients    int           `yaml:"maxClients" default:"200000" min:"1000" max:"10000000" doc:"Clients whose behaviour is remembered; the least interesting are forgotten first."`
+	MaxCampaigns  int           `yaml:"maxCampaigns" default:"20000" min:"100" max:"1000000" doc:"Shared fingerprints and networks that are watched at once."`
+	MinMembers    int           `yaml:"minMembers" default:"20" min:"3" max:"100000" doc:"Odd clients that must share something before it is called a campaign."`
+	CaseRetention time.Duration `yaml:"caseRetention" default:"90d" min:"1d" max:"3650d" doc:"Age at which cases without a label are removed."`
+	Robots        bool          `yaml:"robots" default:"true" doc:"Read robots.txt from the protected servers, to know which paths automated agents are asked to leave alone."`
+	Sources       []Source      `yaml:"sources" doc:"Other web servers that report their requests to /v1/webhook/NAME. Set in the file only."`
+}
+
+// Source is a web server that reports its requests.
+type Source struct {
+	Name    string         `yaml:"name" example:"nginx" doc:"Name of the source in its address and in events: letters, digits, - and _."`
+	Key     string         `yaml:"key" secret:"true" min:"16" doc:"Key that the source sends as Authorization: Bearer KEY."`
+	Site    string         `yaml:"site" example:"wiki" doc:"Site that its events belong to."`
+	Client  string         `yaml:"client" example:"client" doc:"Where the client's address is: client (the field of that name, or the log's first), or X-Forwarded-For, Forwarded or X-Real-IP as written by the trusted hops. Empty: its events lead to no decision."`
+	Trusted []netip.Prefix `yaml:"trustedProxies" example:"[10.0.0.0/8]" doc:"Hops whose word in that header is believed."`
+	Format  string         `yaml:"format" example:"combined" doc:"Format of lines sent as text/plain: a name or a format string as replay takes them; empty means JSON only."`
+}
+
+// Escalation configures how cases are judged. Scores are probabilities.
+type Escalation struct {
+	Stages           []string      `yaml:"stages" default:"behaviour,model,reputation" enum:"behaviour,model,reputation" doc:"Stages in their order; judging ends as soon as one is sure."`
+	BehaviourWeight  float64       `yaml:"behaviourWeight" default:"1" min:"0" max:"5" doc:"How much the behaviour stage counts."`
+	ModelWeight      float64       `yaml:"modelWeight" default:"0.5" min:"0" max:"5" doc:"How much the trained model counts."`
+	ReputationWeight float64       `yaml:"reputationWeight" default:"0.5" min:"0" max:"5" doc:"How much reputation counts."`
+	Model            string        `yaml:"model" example:"/etc/quickthorn/model.json" doc:"Model file; empty means the built-in one."`
+	SureBot          float64       `yaml:"sureBot" default:"0.98" min:"0.5" max:"1" doc:"Probability from which no further stage is asked."`
+	SureReader       float64       `yaml:"sureReader" default:"0.02" min:"0" max:"0.5" doc:"Probability up to which no further stage is asked."`
+	Challenge        float64       `yaml:"challenge" default:"0.7" min:"0.5" max:"1" doc:"Probability from which a client is asked to pass a check."`
+	Throttle         float64       `yaml:"throttle" default:"0.85" min:"0.5" max:"1" doc:"Probability from which an automated agent is slowed."`
+	Tarpit           float64       `yaml:"tarpit" default:"0.93" min:"0.5" max:"1" doc:"Probability from which an automated agent is tarpitted."`
+	Deny             float64       `yaml:"deny" default:"0.98" min:"0.5" max:"1" doc:"Probability from which an automated agent is refused."`
+	Base             time.Duration `yaml:"base" default:"15m" min:"1m" max:"1d" doc:"How long a first decision lasts; each further one doubles it, each quiet day takes one doubling back."`
+	Longest          time.Duration `yaml:"longest" default:"7d" min:"1m" max:"365d" doc:"How long a decision lasts at most; what is wider than one client at most an hour."`
+}
+
+// Reputation configures what others say of an address.
+type Reputation struct {
+	Lists     []string      `yaml:"lists" example:"[/etc/quickthorn/bad.txt]" doc:"Files of addresses and ranges, one a line; read again when they change."`
+	DNSBL     []string      `yaml:"dnsbl" example:"[dnsbl.example.org]" format:"host" doc:"DNS block lists that are asked about doubtful addresses."`
+	Resolver  string        `yaml:"resolver" example:"127.0.0.1:53" doc:"Name server for the block lists; empty means the system's. Public resolvers are refused by some lists."`
+	PerMinute int           `yaml:"perMinute" default:"120" min:"1" max:"100000" doc:"Questions to block lists per minute at most."`
+	URL       string        `yaml:"url" example:"https://reputation.example.org/v1/{address}" doc:"An HTTP service that answers JSON; {address} stands for the address."`
+	Header    string        `yaml:"header" example:"X-Api-Key" doc:"Name of the header that carries the service's key."`
+	Key       string        `yaml:"key" secret:"true" doc:"Key of that service."`
+	Field     string        `yaml:"field" default:"score" doc:"Field of its answer that holds the score, with dots for nesting."`
+	Scale     float64       `yaml:"scale" default:"100" min:"1" max:"1000" doc:"The worst score that the service gives."`
+	PerDay    int           `yaml:"perDay" default:"1000" min:"1" max:"10000000" doc:"Questions to that service per day at most."`
+	Timeout   time.Duration `yaml:"timeout" default:"2s" min:"100ms" max:"30s" doc:"Time for one answer."`
+}
+
+// Alerts configures how the owner is told.
+type Alerts struct {
+	Email         AlertEmail    `yaml:"email" doc:"Alerts by e-mail."`
+	Slack         AlertSlack    `yaml:"slack" doc:"Alerts to Slack or what takes its incoming webhooks."`
+	Webhook       AlertWebhook  `yaml:"webhook" doc:"Alerts to a program of yours, as signed JSON."`
+	Command       []string      `yaml:"command" example:"[/usr/local/bin/on-alert, --from, quickthorn]" doc:"A local program and its arguments; it gets the alert as JSON on standard input."`
+	Severity      string        `yaml:"severity" default:"warning" enum:"info,warning,critical" doc:"Least severity that is told."`
+	Kinds         []string      `yaml:"kinds" enum:"campaign,client,posture,intake,store" doc:"Kinds of alert that are told; empty means all."`
+	QuietFrom     string        `yaml:"quietFrom" example:"22:00" doc:"Beginning of the quiet hours, in which alerts are collected; empty means none."`
+	QuietTo       string        `yaml:"quietTo" example:"07:00" doc:"End of the quiet hours; what was collected is then one message."`
+	QuietZone     string        `yaml:"quietZone" default:"UTC" doc:"Time zone of the quiet hours, such as Europe/Berlin."`
+	QuietCritical bool          `yaml:"quietCritical" default:"true" doc:"Tell critical alerts in quiet hours as well."`
+	Wait          time.Duration `yaml:"wait" default:"30s" min:"0s" max:"1h" doc:"How long alerts of one kind are collected before the first message."`
+	Interval      time.Duration `yaml:"interval" default:"15m" min:"1s" max:"1d" doc:"Shortest time between two messages of one kind."`
+	PerHour       int           `yaml:"perHour" default:"20" min:"1" max:"10000" doc:"Messages per hour and channel at most."`
+}
+
+// AlertEmail sends by SMTP. It is off while To is empty.
+type AlertEmail struct {
+	Server   string   `yaml:"server" example:"smtp.example.org:587" doc:"Mail server, host:port."`
+	Security string   `yaml:"security" default:"starttls" enum:"starttls,tls,opportunistic,none" doc:"starttls (required), tls (from the start), opportunistic (if offered), or none (a server on this machine or network)."`
+	Username string   `yaml:"username" doc:"User at the mail server; empty means none."`
+	Password string   `yaml:"password" secret:"true" doc:"Password at the mail server."`
+	From     string   `yaml:"from" example:"quickthorn@example.org" doc:"Sender's address."`
+	To       []string `yaml:"to" example:"[owner@example.org]" doc:"Recipients; empty means no mail."`
+}
+
+// AlertSlack posts to an incoming webhook.
+type AlertSlack struct {
+	URL string `yaml:"url" secret:"true" doc:"Address of the incoming webhook; empty means off."`
+}
+
+// AlertWebhook posts signed JSON.
+type AlertWebhook struct {
+	URL    string `yaml:"url" secret:"true" doc:"Address that alerts are posted to; empty means off."`
+	Secret string `yaml:"secret" secret:"true" min:"16" doc:"Secret that the signature is made with."`
+}
+
+// State says where state is kept.
+type State struct {
+	Store string `yaml:"store" default:"embedded" enum:"embedded,redis" doc:"embedded (files in the data directory) or redis (Redis or Valkey)."`
+	Redis Redis  `yaml:"redis" doc:"The Redis or Valkey server."`
+}
+
+// Redis says how to reach Redis.
+type Redis struct {
+	Addresses        []string `yaml:"addresses" default:"redis:6379" doc:"Servers, host:port or unix:/path; of a cluster or of Sentinels several."`
+	Username         string   `yaml:"username" doc:"User of Redis's access control; empty means the default user."`
+	Password         string   `yaml:"password" secret:"true" doc:"Password at Redis."`
+	DB               int      `yaml:"db" default:"0" min:"0" max:"65535" doc:"Number of the database."`
+	TLS              bool     `yaml:"tls" default:"false" doc:"Speak TLS."`
+	CAFile           string   `yaml:"caFile" doc:"File with the authorities that sign the server's certificate; empty means the system's."`
+	Prefix           string   `yaml:"prefix" default:"quickthorn:" doc:"Beginning of every key, one per install."`
+	Cluster          bool     `yaml:"cluster" default:"false" doc:"The addresses are those of a cluster."`
+	SentinelMaster   string   `yaml:"sentinelMaster" doc:"Name of the master; the addresses are then those of Sentinels."`
+	SentinelUsername string   `yaml:"sentinelUsername" doc:"User at the Sentinels."`
+	SentinelPassword string   `yaml:"sentinelPassword" secret:"true" doc:"Password at the Sentinels."`
+}
+
+// Archive says where the archive is kept.
+type Archive struct {
+	Store    string   `yaml:"store" default:"sqlite" enum:"sqlite,postgres" doc:"sqlite (a file in the data directory) or postgres."`
+	Postgres Postgres `yaml:"postgres" doc:"The PostgreSQL server."`
+}
+
+// Postgres says how to reach PostgreSQL.
+type Postgres struct {
+	URL            string `yaml:"url" secret:"true" doc:"Connection, such as postgres://user:password@postgres:5432/quickthorn?sslmode=require."`
+	Password       string `yaml:"password" secret:"true" doc:"Password at PostgreSQL, where the URL has none: it may then hold any characters."`
+	MaxConnections int    `yaml:"maxConnections" default:"8" min:"2" max:"1000" doc:"Connections at most."`
+}
+
+// AIService configures the service of that name.
+type AIService struct {
+	Listen string `yaml:"listen" default:":8000" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	URL    string `yaml:"url" default:"http://ai-service:8000" doc:"Where edges and the command line reach it."`
+}
+
+// EscalationEngine configures the service of that name.
+type EscalationEngine struct {
+	Listen string `yaml:"listen" default:":8003" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	URL    string `yaml:"url" default:"http://escalation-engine:8003" doc:"Where ai-service reaches it; in-process for the engine within ai-service itself."`
+}
+
+// PromptRouter configures the service of that name.
+type PromptRouter struct {
+	Listen   string `yaml:"listen" default:":8009" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	LocalURL string `yaml:"localUrl" example:"http://ollama:11434/v1" doc:"OpenAI-compatible base of a model of your own; empty means none: everything goes to cloud-proxy."`
+}
+
+// CloudProxy configures the service of that name.
+type CloudProxy struct {
+	Listen   string   `yaml:"listen" default:":8008" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	URL      string   `yaml:"url" default:"http://cloud-proxy:8008" doc:"Where prompt-router reaches it."`
+	Provider Provider `yaml:"provider" doc:"Who runs the models."`
+}
+
+// Provider says who runs the cloud's models.
+type Provider struct {
+	URL string `yaml:"url" default:"https://api.openai.com/v1" doc:"OpenAI-compatible base of the provider; nothing else is ever reached."`
+	Key string `yaml:"key" secret:"true" doc:"Key at the provider; empty means that every call is refused."`
+}
+
+// Admin configures the service of that name.
+type Admin struct {
+	Listen string `yaml:"listen" default:"127.0.0.1:5002" format:"listen" doc:"Address of its pages, host:port or unix:/path."`
+}
+
+// Sync configures the service of that name.
+type Sync struct {
+	RetentionEvery time.Duration `yaml:"retentionEvery" default:"10m" min:"1m" max:"1d" doc:"How often events and cases beyond their retention are removed from PostgreSQL."`
+}
+
+// Auth holds the callers' keys.
+type Auth struct {
+	Proxy            CallerKey `yaml:"proxy" doc:"Edges calling ai-service."`
+	AIService        CallerKey `yaml:"aiService" doc:"ai-service calling escalation-engine."`
+	EscalationEngine CallerKey `yaml:"escalationEngine" doc:"escalation-engine calling prompt-router."`
+	PromptRouter     CallerKey `yaml:"promptRouter" doc:"prompt-router calling cloud-proxy."`
+}
+
+// CallerKey is one caller's key.
+type CallerKey struct {
+	Key      string `yaml:"key" secret:"true" min:"16" doc:"The key that this caller sends."`
+	Previous string `yaml:"keyPrevious" secret:"true" min:"16" doc:"The key before, still accepted, while keys are being changed."`
+}
+
+// Internal configures TLS between services.
+type Internal struct {
+	CertificateFile string `yaml:"certificateFile" doc:"File with this service's certificate chain in PEM; empty means no TLS."`
+	KeyFile         string `yaml:"keyFile" doc:"File with its private key in PEM."`
+	CAFile          string `yaml:"caFile" doc:"File with the authority that signs the services' certificates; callers must then show one of its certificates or a key."`
 }
 
 // Preserve reports whether the site's upstream gets the Host that the client sent.

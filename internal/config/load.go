@@ -47,6 +47,11 @@ type Flag struct {
 	Value string
 }
 
+// Given returns the flags that have a value: the others were not typed.
+func Given(flags ...Flag) []Flag {
+	return slices.DeleteFunc(flags, func(f Flag) bool { return f.Value == "" })
+}
+
 // Default returns the configuration of defaults alone.
 func Default() *Config {
 	c, err := Load(LoadOptions{})

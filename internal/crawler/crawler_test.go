@@ -16,6 +16,7 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 var update = flag.Bool("update", false, "rewrite the lists in testdata")
@@ -359,6 +360,7 @@ func TestChangingWhatAllReturnsChangesNothing(t *testing.T) {
 }
 
 func TestMatchDoesNotAllocate(t *testing.T) {
+	race.SkipAllocations(t)
 	c := load(t)
 	if n := testing.AllocsPerRun(100, func() { c.Match(browser); c.Match(gptbot) }); n != 0 {
 		t.Fatalf("%v allocations", n)

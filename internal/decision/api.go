@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
@@ -21,12 +23,14 @@ const (
 	maxBody     = 8 << 20 // of POST /v1/decisions
 	defaultList = 100
 	maxList     = 10_000
+	maxWait     = 60 * time.Second
+	maxWaiting  = 1024 // requests that wait for a change at once; beyond, they are answered at once
 )
 
 // API serves a Log over HTTP:
 //
 //	GET    /v1/decisions                     what is in force, latest first; client=, value=, action=, origin=, before=, limit=
-//	GET    /v1/decisions?since=N             changes after N in order; snapshot=, limit=; 410 when too far behind
+//	GET    /v1/decisions?since=N             changes after N in order; snapshot=, limit=, wait=, mode=; 410 when too far behind
 //	GET    /v1/decisions/{id}
 //	GET    /v1/decisions/export              what is in force as NDJSON
 //	POST   /v1/decisions                     one decision or an array, all or none; force=true
@@ -37,9 +41,22 @@ const (
 // Bodies are JSON unless said otherwise, problems are application/problem+json
 // (RFC 9457) with the decision's index and field where there is one. Whoever mounts it must ask
 // for authentication first and set the time limits of the connection: an import may take long.
+//
+// With wait=25s an answer to since= that would be empty is held back until there is a change, for that long, at most
+// a minute. With mode=M, the mode that the caller knows of, another mode is a change too.
+//
+// The fields are optional; set them before Register.
 type API struct {
-	log *Log
-	now func() time.Time
+	// Mode returns the mode in force, which answers to since= then carry; nil: they do not.
+	Mode func() defense.Mode
+	// ModeChanged returns a channel that is closed when the mode changes; nil: who waits learns of it at the end of the wait.
+	ModeChanged func() <-chan struct{}
+	// Done ends all waiting when it is closed, as a shutdown does not end requests by itself; nil: nothing does.
+	Done <-chan struct{}
+
+	log     *Log
+	now     func() time.Time
+	waiting atomic.Int64
 }
 
 // NewAPI returns the API of a log. A nil now is time.Now.
@@ -82,6 +99,8 @@ type changesAnswer struct {
 	Since    uint64   `json:"since"`              // ask again with since= this
 	Snapshot uint64   `json:"snapshot,omitempty"` // and snapshot= this
 	More     bool     `json:"more"`
+
+	Mode *defense.Mode `json:"mode,omitempty"` // in force
 }
 
 // Deleted is the answer to a DELETE.
@@ -147,6 +166,35 @@ func (q *query) bool(name string) bool {
 	}
 }
 
+// duration reads "25s" or a number of seconds.
+func (q *query) duration(name string, most time.Duration) time.Duration {
+	s := q.v.Get(name)
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		d, err = time.ParseDuration(s + "s")
+	}
+	if err != nil || d < 0 || d > most {
+		q.fail(name, fmt.Sprintf("%s is not a duration of up to %s, such as 25s", quote(s), most))
+		return 0
+	}
+	return d
+}
+
+func (q *query) mode(name string) *defense.Mode {
+	s := q.v.Get(name)
+	if s == "" {
+		return nil
+	}
+	m, err := defense.ParseMode(s)
+	if err != nil {
+		q.fail(name, err.Error())
+	}
+	return &m
+}
+
 func (q *query) action() *defense.Action {
 	s := q.v.Get("action")
 	if s == "" {
@@ -194,23 +242,62 @@ func (a *API) get(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) since(w http.ResponseWriter, r *http.Request) error {
-	q := params(r, "since", "snapshot", "limit")
+	q := params(r, "since", "snapshot", "limit", "wait", "mode")
 	from := Position{After: q.uint("since", 1<<63), Snapshot: q.uint("snapshot", 1<<63)}
 	limit := int(q.uint("limit", maxList))
+	wait, known := q.duration("wait", maxWait), q.mode("mode")
 	if q.err != nil {
 		return q.err
 	}
 	if limit == 0 {
 		limit = maxList
 	}
-	p, err := a.log.Since(r.Context(), from, limit)
+	p, mode, err := a.await(r.Context(), from, limit, wait, known)
 	if err != nil {
 		return err
 	}
 	if p.Changes == nil {
 		p.Changes = []Change{}
 	}
-	return writeJSON(w, http.StatusOK, changesAnswer{Changes: p.Changes, Since: p.Next.After, Snapshot: p.Next.Snapshot, More: p.More})
+	return writeJSON(w, http.StatusOK, changesAnswer{Changes: p.Changes, Since: p.Next.After, Snapshot: p.Next.Snapshot, More: p.More, Mode: mode})
+}
+
+// await is Since that waits, when there would be nothing to tell, for a change of decisions or of the known mode.
+func (a *API) await(ctx context.Context, from Position, limit int, wait time.Duration, known *defense.Mode) (Page, *defense.Mode, error) {
+	if a.waiting.Add(1) > maxWaiting {
+		wait = 0
+	}
+	defer a.waiting.Add(-1)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for last := wait == 0; ; {
+		// The channels first, so that no change is missed between looking and waiting.
+		changed := a.log.Changed()
+		var modeChanged <-chan struct{}
+		if a.ModeChanged != nil {
+			modeChanged = a.ModeChanged()
+		}
+		var mode *defense.Mode
+		if a.Mode != nil {
+			m := a.Mode()
+			mode = &m
+		}
+		p, err := a.log.Since(ctx, from, limit)
+		news := len(p.Changes) > 0 || p.More || p.Next != from || known != nil && mode != nil && *known != *mode
+		if err != nil || news || last {
+			return p, mode, err
+		}
+		select {
+		case <-changed:
+		case <-modeChanged:
+		case <-timer.C:
+			last = true
+		case <-a.Done:
+			last = true
+		case <-ctx.Done():
+			return p, mode, context.Cause(ctx)
+		}
+	}
 }
 
 func (a *API) getOne(w http.ResponseWriter, r *http.Request) error {
@@ -385,6 +472,7 @@ func problemOf(err error) *Problem {
 		protected *ProtectedError
 		wide      *WideError
 		automatic *AutomaticError
+		allowed   *AllowedError
 		status    *statusError
 		tooLarge  *http.MaxBytesError
 	)
@@ -396,7 +484,7 @@ func problemOf(err error) *Problem {
 		}
 	case errors.As(err, &automatic):
 		p.Status, p.Field = http.StatusUnprocessableEntity, automatic.Field
-	case errors.As(err, &protected), errors.As(err, &wide):
+	case errors.As(err, &protected), errors.As(err, &wide), errors.As(err, &allowed):
 		p.Status, p.Field = http.StatusConflict, "value"
 	case errors.As(err, &status):
 		p.Status = status.status
@@ -406,6 +494,8 @@ func problemOf(err error) *Problem {
 		p.Status = http.StatusRequestEntityTooLarge
 	case errors.Is(err, ErrBehind):
 		p.Status = http.StatusGone
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotLoaded):
+		p.Status = http.StatusServiceUnavailable
 	case errors.Is(err, ErrEverything):
 		p.Status = http.StatusBadRequest
 	case errors.Is(err, ErrTooManyAgents), errors.Is(err, ErrFull):

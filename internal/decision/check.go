@@ -182,6 +182,10 @@ func checkWide(d *defense.Decision) error {
 		if p.Bits() < widest {
 			return &WideError{Value: d.Value, Whom: fmt.Sprintf("more than a /%d", widest)}
 		}
+	case defense.ScopeFingerprint:
+		if d.Action == defense.Deny || d.Action == defense.Tarpit {
+			return &WideError{Value: d.Value, Whom: "everybody whose browser sends the same, readers included"}
+		}
 	case defense.ScopeAgent:
 		m, err := multimatch.New([]multimatch.Pattern{{Text: d.Value, Boundary: true}})
 		if err != nil {
@@ -196,18 +200,67 @@ func checkWide(d *defense.Decision) error {
 	return nil
 }
 
+// AllowedError refuses an automatic decision on a client that the operator has allowed: it would have no effect.
+type AllowedError struct {
+	Value   string           // of the decision
+	Allowed defense.Decision // the operator's
+}
+
+// Error names both.
+func (e *AllowedError) Error() string {
+	return fmt.Sprintf("value: %s is allowed by the operator's decision %s on %s, which beats it", e.Value, e.Allowed.ID, e.Allowed.Value)
+}
+
+// checkAllowed refuses an automatic decision whose every client the operator has allowed. Errors are
+// *AllowedError. The decision is normalized.
+func (s *Set) checkAllowed(d *defense.Decision, now time.Time) error {
+	if !automatic(d) || !d.Action.Stops() || d.Scope != defense.ScopeAddress && d.Scope != defense.ScopeRange {
+		return nil
+	}
+	p, err := defense.ParseAddressOrPrefix(d.Value)
+	if err != nil {
+		return &InvalidError{"value", err.Error()}
+	}
+	allowed := func(k key) error {
+		for q := s.byKey.find(k); q.next(); {
+			if e := q.e; e.rank == defense.RankOperatorAllow && !e.expired(now.Unix()) && (e.about.site == "" || e.about.site == d.Site) {
+				return &AllowedError{Value: d.Value, Allowed: e.decision()}
+			}
+		}
+		return nil
+	}
+	if err := allowed(keyOf(p.Addr(), p.Bits())); err != nil {
+		return err
+	}
+	for q := range s.ranges.Load().Supernets(p) {
+		if err := allowed(keyOf(q.Addr(), q.Bits())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// automatic reports whether nobody but a program took the decision.
+func automatic(d *defense.Decision) bool {
+	r := d.Rank()
+	return r == defense.RankEngine || r == defense.RankRule
+}
+
 // checkAutomatic holds decisions of the engine and of rules to one client: on
 // anything wider they may slow down or ask, not refuse, and not for long.
 // Errors are *AutomaticError. The decision is normalized.
 func checkAutomatic(d *defense.Decision, now time.Time) error {
-	if r := d.Rank(); r != defense.RankEngine && r != defense.RankRule || !d.Action.Stops() {
+	if !automatic(d) {
 		return nil
 	}
-	if d.Scope == defense.ScopeAddress {
+	if d.Scope == defense.ScopeFingerprint && d.Action == defense.Allow {
+		return &AutomaticError{"action", fmt.Sprintf("origin %s may not allow a fingerprint, which anybody can imitate: use challenge or throttle", d.Origin)}
+	}
+	if !d.Action.Stops() || d.Scope == defense.ScopeAddress {
 		return nil
 	}
-	if p, err := netip.ParsePrefix(d.Value); d.Scope == defense.ScopeRange && err == nil && p.Addr().Is6() && p.Bits() >= 64 {
-		return nil // a /64 is one client
+	if p, err := netip.ParsePrefix(d.Value); d.Scope == defense.ScopeRange && err == nil && oneClient(p) {
+		return nil
 	}
 	if d.Action == defense.Deny || d.Action == defense.Tarpit {
 		return &AutomaticError{"action", fmt.Sprintf("origin %s may not %s more than one client: use challenge or throttle, or let an operator decide", d.Origin, d.Action)}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -110,6 +111,41 @@ func (c *Client) DeleteWhere(ctx context.Context, f Filter) (int, error) {
 		return 0, fmt.Errorf("deleting decisions: %w", err)
 	}
 	return answer.Deleted, nil
+}
+
+// SinceOptions say how to ask for changes.
+type SinceOptions struct {
+	Limit int           // most changes; 0: the server's default
+	Wait  time.Duration // for a change, when there is none; at most a minute
+	Mode  *defense.Mode // the mode that is known: another one is a change too; nil: none is
+}
+
+// Since returns the changes after a position, see Log.Since, and the mode in force, nil if the server does not say. An
+// error about a position from which changes can no longer be told wraps ErrBehind. The
+// context and the HTTP client must leave more time than o.Wait.
+func (c *Client) Since(ctx context.Context, from Position, o SinceOptions) (Page, *defense.Mode, error) {
+	q := url.Values{"since": {strconv.FormatUint(from.After, 10)}}
+	if from.Snapshot != 0 {
+		q.Set("snapshot", strconv.FormatUint(from.Snapshot, 10))
+	}
+	if o.Limit > 0 {
+		q.Set("limit", strconv.Itoa(o.Limit))
+	}
+	if o.Wait > 0 {
+		q.Set("wait", o.Wait.String())
+	}
+	if o.Mode != nil {
+		q.Set("mode", o.Mode.String())
+	}
+	var answer changesAnswer
+	if err := c.do(ctx, http.MethodGet, "", q, "", nil, &answer); err != nil {
+		var p *Problem
+		if errors.As(err, &p) && p.Status == http.StatusGone {
+			err = fmt.Errorf("%w (%w)", ErrBehind, err)
+		}
+		return Page{}, nil, fmt.Errorf("asking for decision changes after %d: %w", from.After, err)
+	}
+	return Page{Changes: answer.Changes, Next: Position{After: answer.Since, Snapshot: answer.Snapshot}, More: answer.More}, answer.Mode, nil
 }
 
 // Import streams r to the server. When it fails on the way, the result says what was done before.

@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
@@ -39,6 +40,8 @@ func (e *entry) value() string {
 		return e.key().prefix().Addr().String()
 	case defense.ScopeRange:
 		return e.key().prefix().String()
+	case defense.ScopeFingerprint:
+		return e.key().fingerprint().String()
 	}
 	return e.about.agent
 }
@@ -66,13 +69,38 @@ func toUnix(t time.Time) uint32 {
 	return uint32(t.Unix())
 }
 
-// width orders scopes: a smaller value is narrower. A longer agent name is
-// narrower than a shorter one, and any address range narrower than any agent.
+// width orders scopes: a smaller value is narrower. Any address range is narrower than any
+// fingerprint, of which a pattern is the narrowest and a program the widest, and any fingerprint narrower than any
+// agent, of which the longer name is the narrower.
 func (e *entry) width() int {
-	if e.scope == defense.ScopeAgent {
+	switch e.scope {
+	case defense.ScopeAgent:
 		return 1<<16 - len(e.about.agent)
+	case defense.ScopeFingerprint:
+		return 1<<8 + int(e.key().fingerprint().Kind)
 	}
 	return 128 - int(e.bits)
+}
+
+// wide reports whether the decision is about more than one client. An IPv6 /64 is one.
+func (e *entry) wide() bool {
+	switch e.scope {
+	case defense.ScopeAddress:
+		return false
+	case defense.ScopeRange:
+		return !oneClient(e.key().prefix())
+	}
+	return true
+}
+
+// oneClient reports whether a range is counted as one client, see defense.NewClient.
+func oneClient(p netip.Prefix) bool {
+	return p.IsSingleIP() || p.Addr().Is6() && p.Bits() >= 64
+}
+
+// holds reports whether the decision is about that address or a range around it.
+func (e *entry) holds(a netip.Addr) bool {
+	return (e.scope == defense.ScopeAddress || e.scope == defense.ScopeRange) && e.key().prefix().Contains(a)
 }
 
 // beats reports whether e takes precedence over o: by rank, then the narrower

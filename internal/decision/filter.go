@@ -14,7 +14,7 @@ import (
 // fits all that are in force.
 type Filter struct {
 	Client netip.Addr      // decisions on this address or on a range around it
-	Value  string          // decisions on exactly this address, range or agent
+	Value  string          // decisions on exactly this address, range, fingerprint or agent
 	Action *defense.Action // nil: any
 	Origin string
 	Before uint64 // only sequences below; 0: all. For the next page, the last one's sequence.
@@ -29,10 +29,17 @@ func (f *Filter) matcher(now time.Time) func(*entry) bool {
 	value := strings.TrimSpace(f.Value)
 	client := f.Client.Unmap().WithZone("")
 	var k key
-	p, err := defense.ParseAddressOrPrefix(value)
-	isKey := err == nil
-	if isKey {
-		k = keyOf(p.Addr(), p.Bits())
+	isKey, isAgent := false, true
+	if p, err := defense.ParseAddressOrPrefix(value); err == nil {
+		k, isKey, isAgent = keyOf(p.Addr(), p.Bits()), true, false
+	} else if f, err := defense.ParseFingerprint(strings.ToLower(value)); err == nil {
+		k, isKey = fingerprintKey(f), true // it may be a word of an agent as well
+	}
+	is := func(e *entry) bool {
+		if e.scope == defense.ScopeAgent {
+			return isAgent && strings.EqualFold(e.about.agent, value)
+		}
+		return isKey && e.key() == k
 	}
 	return func(e *entry) bool {
 		switch {
@@ -40,9 +47,8 @@ func (f *Filter) matcher(now time.Time) func(*entry) bool {
 		case f.Before != 0 && e.seq >= f.Before:
 		case f.Action != nil && e.action != *f.Action:
 		case f.Origin != "" && e.about.origin != f.Origin:
-		case value != "" && isKey && (e.scope == defense.ScopeAgent || e.key() != k):
-		case value != "" && !isKey && (e.scope != defense.ScopeAgent || !strings.EqualFold(e.about.agent, value)):
-		case client.IsValid() && (e.scope == defense.ScopeAgent || !e.key().prefix().Contains(client)):
+		case value != "" && !is(e):
+		case client.IsValid() && !e.holds(client):
 		default:
 			return true
 		}

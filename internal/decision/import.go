@@ -34,12 +34,12 @@ type Format string
 const (
 	// FormatAuto is NDJSON or JSON when the first character says so, otherwise FormatList.
 	FormatAuto Format = ""
-	// FormatList is one address or range a line, optionally with a reason after a
+	// FormatList is one address, range or fingerprint a line, optionally with a reason after a
 	// comma. What follows "#", ";" or a space is a comment. Lines of "ipset save"
 	// ("add NAME 192.0.2.1 timeout 600") and of fail2ban's log ("… Ban 192.0.2.1") are understood.
 	FormatList Format = "list"
 	// FormatCSV is comma-separated values, with or without a header line. Columns
-	// of these names are read: value (or ip, address, range, cidr, network, agent), scope,
+	// of these names are read: value (or ip, address, range, cidr, network, fingerprint, agent), scope,
 	// action (or type), reason (or comment, scenario), site, created, expires, duration. Without a
 	// header: value, reason. A field may be quoted but not span lines.
 	FormatCSV Format = "csv"
@@ -453,7 +453,7 @@ func header(fields []string) []string {
 	known := false
 	for i, f := range fields {
 		switch f = strings.ToLower(f); f {
-		case "value", "ip", "address", "range", "cidr", "network", "agent", "ip_address":
+		case "value", "ip", "address", "range", "cidr", "network", "fingerprint", "agent", "ip_address":
 			names[i], known = "value", true
 			if f == "agent" {
 				names[i] = "agent"
@@ -599,10 +599,17 @@ func (in *input) decision() (defense.Decision, error) {
 	}
 	if in.Scope != nil {
 		d.Scope = *in.Scope
-	} else if _, err := defense.ParseAddressOrPrefix(strings.TrimSpace(in.Value)); err != nil {
-		return d, &InvalidError{"value", quote(in.Value) + " is not an address or range; for an agent say scope agent"}
+	} else if value := strings.TrimSpace(in.Value); isFingerprint(value) {
+		d.Scope = defense.ScopeFingerprint
+	} else if _, err := defense.ParseAddressOrPrefix(value); err != nil {
+		return d, &InvalidError{"value", quote(in.Value) + " is not an address, range or fingerprint; for an agent say scope agent"}
 	}
 	return d, nil
+}
+
+func isFingerprint(s string) bool {
+	_, err := defense.ParseFingerprint(strings.ToLower(s))
+	return err == nil
 }
 
 // parseInput reads one decision in strict JSON.

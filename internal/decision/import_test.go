@@ -103,7 +103,7 @@ func TestImportGoesOnOverBadLinesAndSaysWhich(t *testing.T) {
 			"line 3: action: unknown action", `line 4: expires: "tomorrow" is not a time`, `line 5: duration: "-4h"`, "line 6: a quoted field", "line 7: value: is missing", "line 8: scope: unknown scope", "line 9: a comma is missing"}},
 		{decision.FormatNDJSON, `{"value":"192.0.2.1"}` + "\n{\n" + `{"value":7}` + "\n" + `{"value":"192.0.2.9","colour":"red"}` + "\n" + `{"value":"192.0.2.9"} {}` + "\n" +
 			`{"value":"192.0.2.9","action":"maim"}` + "\n" + `{"value":"BadBot"}` + "\n" + `{"value":"192.0.2.9","expires":"tomorrow"}` + "\n[]\n" + `{"value":"192.0.2.2"}`, []string{
-			"line 2: the JSON ends early", "line 3: value: must not be a JSON number", "line 4: colour: unknown field", "line 5: more than one", "line 6: action: unknown action", "line 7: value: \"BadBot\" is not an address or range; for an agent", "line 8: ", "line 9: must not be a JSON array"}},
+			"line 2: the JSON ends early", "line 3: value: must not be a JSON number", "line 4: colour: unknown field", "line 5: more than one", "line 6: action: unknown action", "line 7: value: \"BadBot\" is not an address, range or fingerprint; for an agent", "line 8: ", "line 9: must not be a JSON array"}},
 	}
 	for _, tt := range tests {
 		f := newLog(t)
@@ -185,7 +185,7 @@ func TestPublishedListsAreReadWithoutAProblem(t *testing.T) {
 			t.Errorf("%s: %d after a restart", name, n)
 		}
 		if name == "openai-ipv4.txt" {
-			m := f.Set().Lookup(netip.MustParseAddr("4.151.71.180"), "", "", noon) // in 4.151.71.176/28
+			m := f.Set().Lookup(&decision.Subject{Addr: netip.MustParseAddr("4.151.71.180")}, noon) // in 4.151.71.176/28
 			if m.Weak.Action != defense.Challenge || m.Weak.Origin != "list:openai-ipv4.txt" || m.Strong.OK {
 				t.Errorf("%+v", m)
 			}

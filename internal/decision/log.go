@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -23,7 +24,7 @@ const keptDeletions = 100_000
 
 // ErrBehind is returned by Since to who has missed deletions that the log no
 // longer remembers: take a snapshot, which is Since from the zero Position.
-var ErrBehind = errors.New("too far behind the decision log: take a snapshot")
+var ErrBehind = errors.New("too far from the decision log: take a snapshot")
 
 // ErrEverything is returned when a filter for deletion would fit every decision.
 var ErrEverything = errors.New("refusing to delete every decision: name an id, value, client, action or origin")
@@ -40,9 +41,14 @@ type Log struct {
 	max     int           // most decisions, 0 for no bound
 	turn    chan struct{} // held by who writes; a channel, so that waiting ends with the context
 	loaded  bool
+	usurped error // wraps ErrConflict: somebody else writes to the store
 	state   State
 	deleted []uint64 // sequences of the deletions that are kept, oldest first
 	expired []uint64 // sequences found expired by Load, dropped with the next commit
+	kept    int      // most deletions; keptDeletions but in tests
+
+	mu      sync.Mutex
+	changed chan struct{} // closed with the next change
 }
 
 // LogOptions are a Log's optional parts.
@@ -57,6 +63,13 @@ type LogOptions struct {
 // ErrFull is returned when a new decision would exceed LogOptions.MaxEntries.
 var ErrFull = errors.New("the decision set is full: delete some, or raise decisions.maxEntries")
 
+// ErrNotLoaded is returned by a log that Load has not filled yet, as that of a process which stands by.
+var ErrNotLoaded = errors.New("the decision log is not loaded")
+
+// ErrConflict is wrapped by a store's Commit when another process has written to it since. The log then refuses
+// all further work with this error: what it has in memory is no longer what is in force. Its owner starts anew.
+var ErrConflict = errors.New("another process has changed the decision log")
+
 // NewLog returns a log that keeps decisions in store and has them enforced by
 // set, which must be empty. Call Load before anything else.
 func NewLog(set *Set, store Store, o LogOptions) *Log {
@@ -66,11 +79,29 @@ func NewLog(set *Set, store Store, o LogOptions) *Log {
 	if o.Entropy == nil {
 		o.Entropy = rand.Reader
 	}
-	return &Log{set: set, store: store, now: o.Now, entropy: o.Entropy, max: o.MaxEntries, turn: make(chan struct{}, 1)}
+	return &Log{set: set, store: store, now: o.Now, entropy: o.Entropy, max: o.MaxEntries, turn: make(chan struct{}, 1), kept: keptDeletions, changed: make(chan struct{})}
 }
 
 // Set returns the decisions in force.
 func (l *Log) Set() *Set { return l.set }
+
+// Get returns the decision of that id, see Set.Get.
+func (l *Log) Get(id string) (defense.Decision, bool) { return l.set.Get(id) }
+
+// Changed returns a channel that is closed with the next change. Take it before asking Since, so
+// that no change falls between the two.
+func (l *Log) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+func (l *Log) announce() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
 
 func (l *Log) lock(ctx context.Context) error {
 	select {
@@ -83,16 +114,19 @@ func (l *Log) lock(ctx context.Context) error {
 
 func (l *Log) unlock() { <-l.turn }
 
-// write is lock for those who need the log loaded.
+// write is lock for those who need the log loaded and still its owner's.
 func (l *Log) write(ctx context.Context) error {
 	if err := l.lock(ctx); err != nil {
 		return err
 	}
+	err := l.usurped
 	if !l.loaded {
-		l.unlock()
-		return errors.New("the decision log is not loaded")
+		err = ErrNotLoaded
 	}
-	return nil
+	if err != nil {
+		l.unlock()
+	}
+	return err
 }
 
 // Loaded says what Load found.
@@ -181,7 +215,8 @@ type AddOptions struct {
 // changes nothing. Add returns the decisions as they are now, in the given order.
 //
 // An error about one decision is an *ItemError that wraps *InvalidError,
-// *ProtectedError, *WideError or *AutomaticError; other errors are the store's, wrapped, ErrTooManyAgents and ErrFull.
+// *ProtectedError, *WideError, *AutomaticError or *AllowedError; other errors are the store's, wrapped, ErrConflict,
+// ErrTooManyAgents and ErrFull.
 func (l *Log) Add(ctx context.Context, ds []defense.Decision, o AddOptions) ([]defense.Decision, error) {
 	if len(ds) > MaxBatch {
 		return nil, &InvalidError{Problem: fmt.Sprintf("%d decisions at once, at most %d: import them", len(ds), MaxBatch)}
@@ -209,6 +244,13 @@ func (l *Log) Add(ctx context.Context, ds []defense.Decision, o AddOptions) ([]d
 	return out, nil
 }
 
+// Check returns the error that Add would give about this one decision, and nil where it could only fail for reasons
+// of the store or of size.
+func (l *Log) Check(d defense.Decision, o AddOptions) error {
+	_, err := l.check(d, l.now(), o)
+	return err
+}
+
 // check makes an item of d if it may be added.
 func (l *Log) check(d defense.Decision, now time.Time, o AddOptions) (item, error) {
 	d.ID, d.Sequence = "", 0
@@ -223,6 +265,9 @@ func (l *Log) check(d defense.Decision, now time.Time, o AddOptions) (item, erro
 		return it, err
 	}
 	if err := checkAutomatic(&it.Decision, now); err != nil {
+		return it, err
+	}
+	if err := l.set.checkAllowed(&it.Decision, now); err != nil {
 		return it, err
 	}
 	if o.Force {
@@ -328,15 +373,22 @@ func (l *Log) commit(ctx context.Context, b *Batch) error {
 	for _, d := range b.Deleted {
 		deleted = append(deleted, d.Sequence)
 	}
-	if n := len(deleted) - keptDeletions; n > 0 {
+	if n := len(deleted) - l.kept; n > 0 {
 		b.Floor = deleted[n-1]
 		deleted = deleted[n:]
 	}
 	b.Drop = append(b.Drop, l.expired...)
 	if err := l.store.Commit(ctx, b); err != nil {
+		if errors.Is(err, ErrConflict) {
+			l.usurped = err
+		}
 		return err
 	}
+	news := b.Last != l.state.Last
 	l.state, l.deleted, l.expired = b.State, deleted, nil
+	if news {
+		l.announce()
+	}
 	return nil
 }
 
@@ -427,7 +479,7 @@ type Page struct {
 
 // Since returns the changes after a position, limit at most. Apply them in order; a
 // deletion of what one does not have is nothing. The error is ErrBehind when
-// deletions may have been missed.
+// deletions may have been missed, and when the position lies ahead of the log, which was then set back to a backup.
 func (l *Log) Since(ctx context.Context, from Position, limit int) (Page, error) {
 	if err := l.write(ctx); err != nil {
 		return Page{}, err
@@ -435,6 +487,9 @@ func (l *Log) Since(ctx context.Context, from Position, limit int) (Page, error)
 	start := l.state
 	l.unlock()
 
+	if max(from.After, from.Snapshot) > start.Last {
+		return Page{}, ErrBehind
+	}
 	if from.After == 0 {
 		from.Snapshot = start.Last
 	}

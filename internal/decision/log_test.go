@@ -103,7 +103,7 @@ func (f *fixture) add(t testing.TB, ds ...defense.Decision) []defense.Decision {
 }
 
 func (f *fixture) strong(addr string) decision.Found {
-	return f.Set().Lookup(netip.MustParseAddr(addr), "", "", f.clock()).Strong
+	return f.Set().Lookup(&decision.Subject{Addr: netip.MustParseAddr(addr)}, f.clock()).Strong
 }
 
 func (f *fixture) all() []defense.Decision { return f.Set().List(decision.Filter{}, f.clock(), 1000) }
@@ -196,6 +196,9 @@ func TestRefusals(t *testing.T) {
 	by := func(origin, value string, a defense.Action, expires time.Time) defense.Decision {
 		return defense.Decision{Value: value, Action: a, Origin: origin, Expires: expires}
 	}
+	fingerprint := func(origin string, a defense.Action, expires time.Time) defense.Decision {
+		return defense.Decision{Scope: defense.ScopeFingerprint, Value: "program:9f2c41d07b3ea865", Action: a, Origin: origin, Expires: expires}
+	}
 	tests := []struct {
 		name string
 		d    defense.Decision
@@ -220,6 +223,17 @@ func TestRefusals(t *testing.T) {
 		{"the engine challenges a network for a day", by("engine", "192.0.2.0/24", defense.Challenge, noon.Add(24*time.Hour)), new(*decision.AutomaticError)},
 		{"a rule challenges an agent for ever", defense.Decision{Scope: defense.ScopeAgent, Value: "botty", Action: defense.Challenge, Origin: "rule:x"}, new(*decision.AutomaticError)},
 		{"the engine allows a network", by("engine", "192.0.2.0/24", defense.Allow, time.Time{}), nil},
+		{"the engine bans a fingerprint", fingerprint("engine", defense.Deny, hour), new(*decision.AutomaticError)},
+		{"the engine holds a fingerprint in the tarpit", fingerprint("engine", defense.Tarpit, hour), new(*decision.AutomaticError)},
+		{"the engine allows a fingerprint", fingerprint("engine", defense.Allow, hour), new(*decision.AutomaticError)},
+		{"the engine challenges a fingerprint", fingerprint("engine", defense.Challenge, hour), nil},
+		{"a rule slows a fingerprint down", fingerprint("rule:x", defense.Throttle, hour), nil},
+		{"the engine challenges a fingerprint for two hours", fingerprint("engine", defense.Challenge, hour.Add(time.Hour)), new(*decision.AutomaticError)},
+		{"the engine challenges a fingerprint for ever", fingerprint("engine", defense.Challenge, time.Time{}), new(*decision.AutomaticError)},
+		{"the operator bans a fingerprint", fingerprint("operator", defense.Deny, time.Time{}), new(*decision.WideError)},
+		{"a list bans a fingerprint", fingerprint("list:x", defense.Deny, time.Time{}), new(*decision.WideError)},
+		{"the operator challenges a fingerprint", fingerprint("operator", defense.Challenge, time.Time{}), nil},
+		{"no fingerprint", defense.Decision{Scope: defense.ScopeFingerprint, Value: "program:xyz", Action: defense.Challenge, Origin: "operator"}, new(*decision.InvalidError)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -408,8 +422,9 @@ func TestWhoFollowsTheLogHasWhatTheLogHas(t *testing.T) {
 
 func TestWhoIsTooFarBehindTakesASnapshot(t *testing.T) {
 	f := newLog(t)
+	f.KeepDeletions(2_000)
 	var all strings.Builder
-	for i := range 110_000 {
+	for i := range 2_200 {
 		fmt.Fprintf(&all, "10.%d.%d.%d\n", i>>16, i>>8&255, i&255)
 	}
 	first := f.add(t, deny("192.0.2.1"), deny("192.0.2.2"), deny("192.0.2.3"))
@@ -425,7 +440,7 @@ func TestWhoIsTooFarBehindTakesASnapshot(t *testing.T) {
 	if _, err := f.Import(t.Context(), strings.NewReader(all.String()), decision.ImportOptions{Origin: "list:big"}); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := f.DeleteWhere(t.Context(), decision.Filter{Origin: "list:big"}); n != 110_000 || err != nil {
+	if n, err := f.DeleteWhere(t.Context(), decision.Filter{Origin: "list:big"}); n != 2_200 || err != nil {
 		t.Fatal(n, err)
 	}
 	for name, at := range map[string]decision.Position{"follower": w.at, "snapshot": snap.Next} {
@@ -434,7 +449,7 @@ func TestWhoIsTooFarBehindTakesASnapshot(t *testing.T) {
 		}
 	}
 	fresh := &follower{have: map[string]defense.Decision{}}
-	fresh.follow(t, f.Log, 7000) // pages that lie below what is forgotten
+	fresh.follow(t, f.Log, 140) // pages that lie below what is forgotten
 	if n := len(fresh.have); n != 2 {
 		t.Errorf("the snapshot holds %d, want 2", n)
 	}

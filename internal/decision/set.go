@@ -14,6 +14,7 @@ import (
 	"github.com/gaissmai/bart"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/multimatch"
+	"github.com/quickthorn/quickthorn/internal/record"
 )
 
 // MaxAgents is the largest number of agent decisions in a Set. Every one of them
@@ -23,14 +24,15 @@ const MaxAgents = 4096
 // ErrTooManyAgents is returned when more agent decisions are added than a Set can look for at once.
 var ErrTooManyAgents = errors.New("too many agent decisions")
 
-// Set is the decisions in force, by address, range and agent. Look-ups take no
+// Set is the decisions in force, by address, range, fingerprint and agent. Look-ups take no
 // lock and never wait for a change; changes wait for each other.
 type Set struct {
 	protected []netip.Prefix
 
-	byKey  table                      // addresses and ranges
+	byKey  table                      // addresses, ranges and fingerprints
 	ranges atomic.Pointer[bart.Lite]  // which ranges are in byKey
 	agents atomic.Pointer[agentIndex] // nil: no agent decision
+	prints atomic.Int64               // fingerprints in byKey; 0: no request needs hashing
 
 	mu     sync.Mutex // held by writers, never across I/O
 	byID   map[string]*entry
@@ -77,6 +79,7 @@ type Found struct {
 	Scope  defense.Scope
 	Action defense.Action
 	Rank   defense.Rank
+	Wide   bool // it is about more than one client
 	Origin string
 	Reason string
 
@@ -96,7 +99,7 @@ func found(e *entry) Found {
 		return Found{}
 	}
 	return Found{
-		OK: true, ID: e.id, Scope: e.scope, Action: e.action, Rank: e.rank,
+		OK: true, ID: e.id, Scope: e.scope, Action: e.action, Rank: e.rank, Wide: e.wide(),
 		Origin: e.about.origin, Reason: e.about.reason, e: e,
 	}
 }
@@ -107,13 +110,24 @@ type Match struct {
 	Weak   Found // the winner below
 }
 
-// Lookup finds the decisions in force at now for a client of that address (unmapped;
-// invalid if unknown) and User-Agent on that site, and returns the winners: the
-// highest rank, then the narrowest scope, then the latest. It neither blocks nor allocates.
-func (s *Set) Lookup(addr netip.Addr, agent, site string, now time.Time) Match {
+// Subject is what decisions can be about: a request and who makes it.
+type Subject struct {
+	Addr  netip.Addr // unmapped; invalid if unknown
+	Agent string     // the User-Agent header
+	Site  string
+	// What makes the fingerprints, see defense.Fingerprints; the path is the normalised one. A Shape of 0, not
+	// observed, has no fingerprints.
+	Shape            uint64
+	JA4, Path, Query string
+}
+
+// Lookup finds the decisions in force at now about the subject and returns the winners: the
+// highest rank, then the narrowest scope, then the latest. It does not keep q, neither blocks nor
+// allocates (but for fingerprints of texts that are no UTF-8), and hashes nothing unless there is a decision on a fingerprint.
+func (s *Set) Lookup(q *Subject, now time.Time) Match {
 	var w winners
-	w.site, w.now = site, now.Unix()
-	s.lookup(addr, agent, &w)
+	w.site, w.now = q.Site, now.Unix()
+	s.lookup(q, &w)
 	return Match{Strong: found(w.strong), Weak: found(w.weak)}
 }
 
@@ -137,28 +151,42 @@ func (w *winners) consider(e *entry) {
 	}
 }
 
-func (s *Set) lookup(addr netip.Addr, agent string, w *winners) {
-	if addr.IsValid() {
+func (s *Set) lookup(q *Subject, w *winners) {
+	if addr := q.Addr; addr.IsValid() {
 		single := addr.BitLen()
 		for p := s.byKey.find(keyOf(addr, single)); p.next(); {
 			w.consider(p.e)
 		}
 		// A wider range of a higher rank beats a narrower one: all of them count.
 		if ranges := s.ranges.Load(); ranges.Contains(addr) {
-			for q := range ranges.Supernets(netip.PrefixFrom(addr, single)) {
-				for p := s.byKey.find(keyOf(q.Addr(), q.Bits())); p.next(); {
+			for r := range ranges.Supernets(netip.PrefixFrom(addr, single)) {
+				for p := s.byKey.find(keyOf(r.Addr(), r.Bits())); p.next(); {
 					w.consider(p.e)
 				}
 			}
 		}
 	}
-	if x := s.agents.Load(); x != nil && agent != "" {
-		x.matcher.Each(agent, func(i, _, _ int) bool {
+	if q.Shape != 0 && s.prints.Load() != 0 {
+		s.lookupFingerprints(q, w)
+	}
+	if x := s.agents.Load(); x != nil && q.Agent != "" {
+		x.matcher.Each(q.Agent, func(i, _, _ int) bool {
 			for _, e := range x.entries[i] {
 				w.consider(e)
 			}
 			return true
 		})
+	}
+}
+
+// lookupFingerprints is apart so that a request pays for it only when there is a decision on a fingerprint.
+func (s *Set) lookupFingerprints(q *Subject, w *winners) {
+	// Fingerprints are made from events, and what a client may make long is cut there.
+	agent, path, query := record.Recorded(q.Agent, q.Path, q.Query)
+	for _, f := range defense.Fingerprints(agent, q.Shape, q.JA4, path, query) {
+		for p := s.byKey.find(fingerprintKey(f)); p.next(); {
+			w.consider(p.e)
+		}
 	}
 }
 
@@ -173,8 +201,15 @@ func (s *Set) check(d defense.Decision) (item, error) {
 	if err := normalize(&d); err != nil {
 		return item{}, err
 	}
-	if d.Scope == defense.ScopeAgent {
+	switch d.Scope {
+	case defense.ScopeAgent:
 		return item{Decision: d}, nil
+	case defense.ScopeFingerprint:
+		f, err := defense.ParseFingerprint(d.Value)
+		if err != nil {
+			return item{}, &InvalidError{"value", err.Error()}
+		}
+		return item{d, fingerprintKey(f)}, nil
 	}
 	p, err := defense.ParseAddressOrPrefix(d.Value)
 	if err != nil {
@@ -297,6 +332,11 @@ func (c *change) put(e *entry) {
 		} else if !c.ranges.Get(p) {
 			c.ranges = c.ranges.InsertPersist(p)
 		}
+	case defense.ScopeFingerprint:
+		if old == nil {
+			s.prints.Add(1) // first, so that a reader who looks finds it
+		}
+		s.byKey.put(e)
 	default:
 		s.byKey.put(e)
 	}
@@ -319,6 +359,9 @@ func (c *change) remove(e *entry) {
 		} else {
 			c.ranges = c.ranges.DeletePersist(p)
 		}
+	case defense.ScopeFingerprint:
+		s.byKey.remove(e.key(), e.id)
+		s.prints.Add(-1)
 	default:
 		s.byKey.remove(e.key(), e.id)
 	}

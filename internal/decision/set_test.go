@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -38,10 +39,16 @@ func dec(n uint64, text string) defense.Decision {
 		panic(err)
 	}
 	d := defense.Decision{ID: testID(n), Value: f[0], Action: a, Origin: f[2], Created: noon, Sequence: n}
-	if _, err := defense.ParseAddressOrPrefix(f[0]); err != nil {
+	if _, err := defense.ParseFingerprint(f[0]); err == nil {
+		d.Scope = defense.ScopeFingerprint
+	} else if _, err := defense.ParseAddressOrPrefix(f[0]); err != nil {
 		d.Scope = defense.ScopeAgent
 	}
 	return d
+}
+
+func fingerprintsOf(q *Subject) [defense.FingerprintKinds]defense.Fingerprint {
+	return defense.Fingerprints(q.Agent, q.Shape, q.JA4, q.Path, q.Query)
 }
 
 func newSet(t testing.TB, ds ...defense.Decision) *Set {
@@ -78,22 +85,31 @@ func TestWinnerByRankThenScopeThenLateness(t *testing.T) {
 		{"an address before its range", []string{"192.0.2.1 challenge list:x", "192.0.2.0/31 deny list:x"}, "192.0.2.1", chrome, -1, 0},
 		{"a range before an agent", []string{"192.0.0.0/8 challenge list:x", "badbot deny list:x"}, "192.0.2.1", "badbot", -1, 0},
 		{"a longer agent before a shorter", []string{"badbot/2 challenge list:x", "badbot deny list:y"}, "192.0.2.1", "badbot/2", -1, 0},
+		{"a range before a fingerprint", []string{"192.0.0.0/8 challenge list:x", "pattern:P deny list:x"}, "192.0.2.1", chrome, -1, 0},
+		{"a fingerprint before an agent", []string{"badbot deny list:x", "program:P challenge list:x"}, "192.0.2.1", "badbot", -1, 1},
+		{"a pattern before a shape before a program", []string{"program:P deny engine", "pattern:P challenge engine", "shape:P throttle engine"}, "192.0.2.1", chrome, 1, -1},
+		{"a fingerprint without address", []string{"shape:P challenge engine"}, "", chrome, 0, -1},
+		{"an operator's allow on a fingerprint", []string{"192.0.2.1 deny engine", "program:P allow operator"}, "192.0.2.1", chrome, 1, -1},
+		{"the fingerprint of another program", []string{"program:00000000000000ab challenge engine"}, "192.0.2.1", chrome, -1, -1},
 		{"the later among equals", []string{"192.0.2.1 deny list:x", "192.0.2.1 challenge list:y"}, "192.0.2.1", chrome, -1, 1},
 		{"strong and weak side by side", []string{"192.0.2.1 deny engine", "192.0.2.0/24 deny list:x", "badbot deny list:y"}, "192.0.2.1", "badbot", 0, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := NewSet(nil)
+			q := Subject{Agent: tt.agent, Shape: 7, JA4: "t13d", Path: "/wiki/Hedge", Query: "oldid=1"}
 			for i, text := range tt.ds {
+				for _, f := range fingerprintsOf(&q) { // "shape:P" is that of the request
+					text = strings.ReplaceAll(text, f.Kind.String()+":P", f.String())
+				}
 				if err := s.Put(dec(uint64(i+1), text)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			var addr netip.Addr
 			if tt.addr != "" {
-				addr = netip.MustParseAddr(tt.addr)
+				q.Addr = netip.MustParseAddr(tt.addr)
 			}
-			m := s.Lookup(addr, tt.agent, "", noon)
+			m := s.Lookup(&q, noon)
 			for _, c := range []struct {
 				what string
 				got  Found
@@ -116,10 +132,10 @@ func TestDecisionOfOneSiteAppliesThereOnlyAndBeforeThoseOfEverySite(t *testing.T
 	one.Site = "wiki"
 	s := newSet(t, one, dec(2, "192.0.2.1 deny list:y"))
 	a := netip.MustParseAddr("192.0.2.1")
-	if got := s.Lookup(a, "", "wiki", noon).Weak; got.Action != defense.Challenge {
+	if got := s.Lookup(&Subject{Addr: a, Site: "wiki"}, noon).Weak; got.Action != defense.Challenge {
 		t.Errorf("on its site: %v", got.Action)
 	}
-	if got := s.Lookup(a, "", "shop", noon).Weak; got.Action != defense.Deny {
+	if got := s.Lookup(&Subject{Addr: a, Site: "shop"}, noon).Weak; got.Action != defense.Deny {
 		t.Errorf("on another site: %v", got.Action)
 	}
 }
@@ -128,7 +144,7 @@ func TestFoundTellsWhoDecidedAndWhy(t *testing.T) {
 	d := dec(7, "192.0.2.0/24 deny operator")
 	d.Reason, d.CaseID, d.Site, d.Expires = "scrapes", "01CASE", "wiki", noon.Add(time.Hour)
 	s := newSet(t, d)
-	f := s.Lookup(netip.MustParseAddr("192.0.2.9"), "", "wiki", noon).Strong
+	f := s.Lookup(&Subject{Addr: netip.MustParseAddr("192.0.2.9"), Site: "wiki"}, noon).Strong
 	want := d
 	want.Scope = defense.ScopeRange
 	if diff := cmp.Diff(want, f.Decision()); diff != "" {
@@ -149,10 +165,10 @@ func TestExpiredDecisionHasNoEffectBeforeItIsSwept(t *testing.T) {
 	bot.Expires = d.Expires
 	s := newSet(t, d, bot, dec(3, "192.0.2.0/24 challenge operator"))
 	a := netip.MustParseAddr("192.0.2.1")
-	if got := s.Lookup(a, "badbot", "", noon.Add(time.Minute-1)).Strong.Action; got != defense.Deny {
+	if got := s.Lookup(&Subject{Addr: a, Agent: "badbot"}, noon.Add(time.Minute-1)).Strong.Action; got != defense.Deny {
 		t.Errorf("before its end: %v", got)
 	}
-	if got := s.Lookup(a, "badbot", "", noon.Add(time.Minute)).Strong.Action; got != defense.Challenge {
+	if got := s.Lookup(&Subject{Addr: a, Agent: "badbot"}, noon.Add(time.Minute)).Strong.Action; got != defense.Challenge {
 		t.Errorf("at its end: %v, want what stands behind it", got)
 	}
 	if n := len(s.List(Filter{}, noon.Add(time.Minute), 10)); n != 1 {
@@ -202,7 +218,7 @@ func TestSweepFreesWhatExpiredAFewPlacesAtATime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := s.Lookup(p.Addr(), "", "", noon).Strong.OK; got != (i%2 == 1) {
+		if got := s.Lookup(&Subject{Addr: p.Addr()}, noon).Strong.OK; got != (i%2 == 1) {
 			t.Fatalf("%s found %v", d.Value, got)
 		}
 	}
@@ -279,7 +295,7 @@ func TestTooManyAgentsAreRefusedAndTheOldOnesStay(t *testing.T) {
 	if err := s.Put(ds...); !errors.Is(err, ErrTooManyAgents) {
 		t.Fatalf("got %v", err)
 	}
-	if s.Len() != 1 || !s.Lookup(netip.Addr{}, "badbot", "", noon).Strong.OK || s.Lookup(netip.Addr{}, "bot1", "", noon).Strong.OK {
+	if s.Len() != 1 || !s.Lookup(&Subject{Agent: "badbot"}, noon).Strong.OK || s.Lookup(&Subject{Agent: "bot1"}, noon).Strong.OK {
 		t.Error("the set changed")
 	}
 }
@@ -293,6 +309,10 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 	origins := []string{"operator", "engine", "rule:r", "peer:p", "list:l"}
 	actions := []defense.Action{defense.Allow, defense.Throttle, defense.Challenge, defense.Deny}
 	agents := []string{"alpha", "beta", "alpha/2", "gamma"}
+	paths := []string{"/wiki/Hedge", "/commit/1", "/search"}
+	prints := func(agent, path string) [defense.FingerprintKinds]defense.Fingerprint {
+		return defense.Fingerprints(agent, 7, "", path, "")
+	}
 	sites := []string{"", "", "wiki"}
 	addr := func() netip.Addr { // few, so that many decisions meet
 		if r.IntN(2) == 0 {
@@ -305,9 +325,12 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 			ID: testID(uint64(r.IntN(60) + 1)), Sequence: seq, Created: noon, Origin: origins[r.IntN(len(origins))],
 			Action: actions[r.IntN(len(actions))], Site: sites[r.IntN(len(sites))],
 		}
-		switch r.IntN(4) {
+		switch r.IntN(5) {
 		case 0:
 			d.Scope, d.Value = defense.ScopeAgent, agents[r.IntN(len(agents))]
+		case 4:
+			f := prints(agents[r.IntN(len(agents))], paths[r.IntN(len(paths))])[r.IntN(defense.FingerprintKinds)]
+			d.Scope, d.Value = defense.ScopeFingerprint, f.String()
 		case 1:
 			d.Value = addr().String()
 		default:
@@ -327,6 +350,9 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 		width := func(d defense.Decision) int {
 			if d.Scope == defense.ScopeAgent {
 				return 1000 - len(d.Value)
+			}
+			if f, err := defense.ParseFingerprint(d.Value); err == nil {
+				return 200 + int(f.Kind)
 			}
 			p, err := defense.ParseAddressOrPrefix(d.Value)
 			if err != nil {
@@ -370,13 +396,16 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 				model[d.ID] = d
 			}
 		default:
-			a, agent, site := addr(), agents[r.IntN(len(agents))], sites[r.IntN(len(sites))]
+			a, agent, site, path := addr(), agents[r.IntN(len(agents))], sites[r.IntN(len(sites))], paths[r.IntN(len(paths))]
 			var strong, weak defense.Decision
 			for _, d := range model {
 				p, err := defense.ParseAddressOrPrefix(d.Value)
 				fits := err == nil && p.Contains(a)
 				if d.Scope == defense.ScopeAgent {
 					fits = d.Value == agent || agent == "alpha/2" && d.Value == "alpha"
+				}
+				for _, f := range prints(agent, path) {
+					fits = fits || d.Value == f.String()
 				}
 				if !fits || d.Site != "" && d.Site != site || !d.Expires.IsZero() && !now.Before(d.Expires) {
 					continue
@@ -389,7 +418,7 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 					*best = d
 				}
 			}
-			m := s.Lookup(a, agent, site, now)
+			m := s.Lookup(&Subject{Addr: a, Agent: agent, Site: site, Shape: 7, Path: path}, now)
 			// Equal in all that ranks, from one batch: either may win.
 			same := func(want, got defense.Decision) bool {
 				return want.ID == got.ID || got.ID != "" && want.ID != "" && !better(want, got) && !better(got, want)
@@ -414,7 +443,7 @@ func TestLookupAgreesWithAWalkOverEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(s.abouts)+len(s.counts)+len(s.words)+s.ranges.Load().Size() != 0 || s.agents.Load() != nil {
+	if len(s.abouts)+len(s.counts)+len(s.words)+s.ranges.Load().Size()+int(s.prints.Load()) != 0 || s.agents.Load() != nil {
 		t.Errorf("an empty set still holds %d abouts, %d counts, %d words, %d ranges", len(s.abouts), len(s.counts), len(s.words), s.ranges.Load().Size())
 	}
 }
@@ -427,12 +456,12 @@ func TestReadersNeverMissADecisionWhileOthersChange(t *testing.T) {
 		wg.Go(func() {
 			for !stop.Load() {
 				for _, a := range []string{"192.0.2.1", "198.51.100.7"} {
-					if !s.Lookup(netip.MustParseAddr(a), "", "", noon).Strong.OK {
+					if !s.Lookup(&Subject{Addr: netip.MustParseAddr(a)}, noon).Strong.OK {
 						t.Errorf("%s was missed", a)
 						stop.Store(true)
 					}
 				}
-				if !s.Lookup(netip.Addr{}, "badbot", "", noon).Strong.OK {
+				if !s.Lookup(&Subject{Agent: "badbot"}, noon).Strong.OK {
 					t.Error("badbot was missed")
 					stop.Store(true)
 				}
@@ -472,7 +501,7 @@ func TestListPagesBackwardsAndFilters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Put(dec(501, "10.0.0.0/24 challenge operator"), dec(502, "BadBot deny operator")); err != nil {
+	if err := s.Put(dec(501, "10.0.0.0/24 challenge operator"), dec(502, "BadBot deny operator"), dec(503, "program:00000000000000ab challenge engine")); err != nil {
 		t.Fatal(err)
 	}
 	var seen []uint64
@@ -487,11 +516,11 @@ func TestListPagesBackwardsAndFilters(t *testing.T) {
 		}
 		f.Before = page[len(page)-1].Sequence
 	}
-	if len(seen) != 502 {
+	if len(seen) != 503 {
 		t.Fatalf("%d seen", len(seen))
 	}
 	for i, seq := range seen {
-		if seq != uint64(502-i) {
+		if seq != uint64(503-i) {
 			t.Fatalf("place %d: sequence %d", i, seq)
 		}
 	}
@@ -509,13 +538,16 @@ func TestListPagesBackwardsAndFilters(t *testing.T) {
 		{"origin", Filter{Origin: "operator"}, 2},
 		{"action and origin", Filter{Origin: "operator", Action: &deny}, 1},
 		{"nothing", Filter{Value: "10.9.9.9"}, 0},
+		{"value of a fingerprint, any case", Filter{Value: "Program:00000000000000AB"}, 1},
+		{"value of another fingerprint", Filter{Value: "shape:00000000000000ab"}, 0},
+		{"client, to whom a fingerprint says nothing", Filter{Client: netip.MustParseAddr("198.51.100.1")}, 0},
 	}
 	for _, tt := range tests {
 		if got := s.List(tt.f, noon, 1000); len(got) != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, len(got), tt.want)
 		}
 	}
-	want := []Count{{"list:x", defense.Deny, 500}, {"operator", defense.Challenge, 1}, {"operator", defense.Deny, 1}}
+	want := []Count{{"engine", defense.Challenge, 1}, {"list:x", defense.Deny, 500}, {"operator", defense.Challenge, 1}, {"operator", defense.Deny, 1}}
 	if diff := cmp.Diff(want, s.Counts()); diff != "" {
 		t.Error(diff)
 	}
@@ -531,10 +563,17 @@ func TestKeyKeepsEveryPrefixApart(t *testing.T) {
 }
 
 func TestLookupDoesNotAllocate(t *testing.T) {
+	race.SkipAllocations(t)
+	q := Subject{Addr: netip.MustParseAddr("192.0.2.1"), Agent: chrome + " badbot", Site: "wiki", Shape: 7, Path: "/wiki/Hedge", Query: "oldid=1"}
 	s := newSet(t, dec(1, "192.0.2.1 deny operator"), dec(2, "192.0.2.0/24 deny list:x"), dec(3, "badbot deny operator"))
-	a := netip.MustParseAddr("192.0.2.1")
-	if n := testing.AllocsPerRun(100, func() { s.Lookup(a, chrome+" badbot", "wiki", noon) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { s.Lookup(&q, noon) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+	if err := s.Put(dec(4, fingerprintsOf(&q)[2].String()+" challenge engine")); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { s.Lookup(&q, noon) }); n != 0 {
+		t.Errorf("%v allocations with a decision on a fingerprint", n)
 	}
 }
 
@@ -600,7 +639,7 @@ func BenchmarkLookup(b *testing.B) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for len(misses) < 1<<19 {
 		a := netip.AddrFrom4([4]byte{byte(1 + r.IntN(220)), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())})
-		if !s.Lookup(a, "", "", noon).Weak.OK {
+		if !s.Lookup(&Subject{Addr: a}, noon).Weak.OK {
 			misses = append(misses, a)
 		}
 	}
@@ -612,7 +651,7 @@ func BenchmarkLookup(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if m := s.Lookup(addrs[i&(len(addrs)-1)], agent, "wiki", noon); m.Weak.OK != want {
+				if m := s.Lookup(&Subject{Addr: addrs[i&(len(addrs)-1)], Agent: agent, Site: "wiki"}, noon); m.Weak.OK != want {
 					b.Fatal("wrong")
 				}
 			}
@@ -627,7 +666,7 @@ func BenchmarkLookup(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for i := rand.Int(); pb.Next(); i++ {
-				s.Lookup(hits[i&(busy-1)], chrome, "wiki", noon)
+				s.Lookup(&Subject{Addr: hits[i&(busy-1)], Agent: chrome, Site: "wiki"}, noon)
 			}
 		})
 	})
@@ -639,6 +678,25 @@ func BenchmarkLookup(b *testing.B) {
 		b.Fatal(err)
 	}
 	run("miss with 600 agents", chrome, misses[:busy], false)
+}
+
+// BenchmarkLookupFingerprint is what a request pays for decisions on fingerprints: nothing while there is none.
+func BenchmarkLookupFingerprint(b *testing.B) {
+	q := Subject{Addr: netip.MustParseAddr("192.0.2.1"), Agent: chrome, Site: "wiki", Shape: 7, Path: "/w/index.php", Query: "title=Hedge&oldid=7&action=edit"}
+	s := newSet(b, dec(1, "192.0.2.0/24 deny list:x"))
+	for _, ds := range [][]defense.Decision{nil, {dec(2, "program:00000000000000ab challenge engine")}, {dec(3, fingerprintsOf(&q)[0].String()+" challenge engine")}} {
+		if err := s.Put(ds...); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprintf("%d decisions", s.prints.Load()), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if m := s.Lookup(&q, noon); m.Strong.OK != (s.prints.Load() == 2) {
+					b.Fatal("wrong")
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkPut(b *testing.B) {

@@ -4,13 +4,28 @@ import (
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/quickthorn/quickthorn/internal/defense"
 )
 
 // key is an address or prefix in comparable form: IPv4 stands at ::ffff:0:0/96,
-// where no IPv6 value can (see defense.ParseAddressOrPrefix).
+// where no IPv6 value can (see defense.ParseAddressOrPrefix). Fingerprints stand
+// where no prefix can: beyond 128 bits.
 type key struct {
 	hi, lo uint64
-	bits   uint8 // 0..128
+	bits   uint8 // 0..128, or fingerprintBits and the kind
+}
+
+const fingerprintBits = 200
+
+// fingerprintKey returns the key of a fingerprint.
+func fingerprintKey(f defense.Fingerprint) key {
+	return key{hi: f.Hash, bits: fingerprintBits + uint8(f.Kind)}
+}
+
+// fingerprint is the inverse of fingerprintKey.
+func (k key) fingerprint() defense.Fingerprint {
+	return defense.Fingerprint{Kind: defense.FingerprintKind(k.bits - fingerprintBits), Hash: k.hi}
 }
 
 // keyOf returns the key of the prefix of that many bits that holds a. The

@@ -41,7 +41,7 @@ func (s *Scope) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// Decision is a time-limited statement about a client, range or agent that every edge enforces.
+// Decision is a time-limited statement about a client, range, fingerprint or agent that every edge enforces.
 type Decision struct {
 	ID       string    `json:"id"` // ULID
 	Scope    Scope     `json:"scope"`
@@ -94,8 +94,8 @@ func (d *Decision) Rank() Rank {
 const MaxDecisionReason = 1024
 
 // Normalize checks the decision and brings Value to its canonical form: an
-// address unmapped, a prefix masked, a single-address prefix turned into an address, an agent
-// trimmed. The error says which field is wrong and what would be right.
+// address unmapped, a prefix masked, a single-address prefix turned into an address, a fingerprint in lower
+// case, an agent trimmed. The error says which field is wrong and what would be right.
 func (d *Decision) Normalize() error {
 	d.Value = strings.TrimSpace(d.Value)
 	switch d.Scope {
@@ -109,12 +109,18 @@ func (d *Decision) Normalize() error {
 		} else {
 			d.Scope, d.Value = ScopeRange, p.String()
 		}
+	case ScopeFingerprint:
+		f, err := ParseFingerprint(strings.ToLower(d.Value))
+		if err != nil {
+			return fmt.Errorf("value: %w", err)
+		}
+		d.Value = f.String()
 	case ScopeAgent:
 		if n := len(d.Value); n < 3 || n > 256 {
 			return fmt.Errorf("value: an agent needs 3 to 256 characters, not %d", n)
 		}
 	default:
-		return fmt.Errorf("scope: %q is not enforced by this version: use address, range or agent", d.Scope)
+		return fmt.Errorf("scope: %q is not enforced by this version: use address, range, fingerprint or agent", d.Scope)
 	}
 	switch d.Action {
 	case Allow, Throttle, Challenge, Tarpit, Deny:

@@ -24,9 +24,40 @@ type Event struct {
 	Challenge *EventOutcome `json:"challenge,omitempty"`
 	Tarpit    *EventTarpit  `json:"tarpit,omitempty"`
 	RequestID string        `json:"requestId"`
+	// Transient is set on a plainly allowed request that the archive's sample left out: the intake looks at
+	// it, since a campaign consists of requests that look plain, and forgets it.
+	Transient bool `json:"transient,omitempty"`
 }
 
-// EventClient says who asked. Privacy settings of the archive may shorten or hash Address.
+// EventOf returns the event of a request as far as its profile tells; id, edge, signals, verdict and response are for the
+// caller to add. Its strings share memory with the profile's.
+func EventOf(p *Profile) *Event {
+	e := &Event{
+		Schema: EventSchema, Kind: "request", Time: p.Time, Site: p.Site,
+		Client: EventClient{ASN: p.Client.ASN, Country: p.Client.Country, Token: p.Clearance.ID},
+		Request: EventRequest{
+			Method: p.Method, Host: p.Host, Path: p.Path, Query: p.Query, Kind: p.Kind, Class: p.Class, Family: p.Agent.Family,
+			Protocol: p.Protocol, Agent: p.Agent.Text.Value, Referrer: p.Headers.Referer.Value,
+			Headers: EventHeaders{
+				Accept: p.Headers.Accept.Value, AcceptLanguage: p.Headers.AcceptLanguage.Value,
+				SecFetchSite: p.Headers.SecFetchSite.Value, SecFetchMode: p.Headers.SecFetchMode.Value, SecFetchDest: p.Headers.SecFetchDest.Value,
+			},
+		},
+		Identity: EventIdentity{Crawler: p.Identity.Crawler, Status: p.Identity.Status, How: p.Identity.How},
+	}
+	if p.Client.Address.IsValid() { // who comes by a Unix socket has none
+		e.Client.Address, e.Client.Prefix = p.Client.Address.String(), p.Client.Prefix.String()
+	}
+	if p.Headers.Shape != 0 {
+		e.Request.Headers.Shape = hex16(p.Headers.Shape)
+	}
+	if p.TLS.Version != "" {
+		e.Request.TLS = &EventTLS{Version: p.TLS.Version, JA4: p.TLS.JA4}
+	}
+	return e
+}
+
+// EventClient says who asked; address and prefix are empty when that is not known, as by a Unix socket. Privacy settings of the archive may shorten or hash Address.
 type EventClient struct {
 	Address string `json:"address"`
 	Prefix  string `json:"prefix"`

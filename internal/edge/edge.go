@@ -25,17 +25,18 @@ import (
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/posture"
 	"github.com/quickthorn/quickthorn/internal/profile"
+	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
 // Recorder takes what is to be remembered. None of its methods may block.
 type Recorder interface {
 	Count(v *defense.Verdict, site string)
-	Wants(v *defense.Verdict) bool
+	Wants(v *defense.Verdict) record.Want
 	Record(e *defense.Event)
 }
 
-// Options are the parts of an edge. All are required but Contact.
+// Options are the parts of an edge. All are required but Contact and Now.
 type Options struct {
 	Name     string // of this edge, in events
 	Sites    []Site
@@ -46,6 +47,9 @@ type Options struct {
 	Posture  *posture.Gauge
 	Recorder Recorder
 	NewID    func() string // request and event ids: ULIDs
+	// Now is the clock of all that is judged and recorded; nil: time.Now. The time limits of connections have the
+	// system's, whatever this one says.
+	Now func() time.Time
 
 	BodyIdle    time.Duration // longest wait for the next bytes of an upload
 	MaxBody     int64         // bytes; 0: no limit
@@ -80,6 +84,9 @@ func New(o Options) (*Edge, error) {
 	s, err := newSites(o.Sites)
 	if err != nil {
 		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	e := &Edge{Options: o, sites: s, tarpit: newHolder(o.TarpitMax, o.TarpitDelay), descs: newDescs()}
 	e.visits.New = func() any {
@@ -121,14 +128,14 @@ func (v *visit) reset(now time.Time) {
 // ServeHTTP is the way of a request.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := e.visits.Get().(*visit)
-	v.reset(time.Now())
+	v.reset(e.Now())
 	defer e.leave(v)
 	p := &v.profile
 
 	if r.ContentLength != 0 {
 		// Whoever answers, net/http reads some of what is left of an upload, and one that stops
 		// must not hold the connection for ever. A ResponseWriter without deadlines has no slow client.
-		_ = http.NewResponseController(w).SetReadDeadline(v.start.Add(e.BodyIdle))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.BodyIdle))
 	}
 
 	// Who asks, and for which site.
@@ -196,14 +203,14 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	}
 	e.Clients.Rewrite(r.Header, v.peer, v.profile.Client.Address, v.profile.Scheme, r.Host)
 	v.forward.Host = v.site.SendHost
-	v.asked = time.Now()
+	v.asked = e.Now()
 	e.Posture.Begin()
 	res, err := v.site.Upstream.Forward(w, r, &v.forward)
 	v.status, v.bytes, v.upstream = res.Status, res.Bytes, res.HeaderDuration
 	kind := upstream.KindOf(err)
 	if !v.asked.IsZero() { // no header came
 		v.asked = time.Time{}
-		e.Posture.End(time.Now(), 0, kind == upstream.FailureConnect || kind == upstream.FailureTimeout || kind == upstream.FailureReset || kind == upstream.FailureResponse)
+		e.Posture.End(e.Now(), 0, kind == upstream.FailureConnect || kind == upstream.FailureTimeout || kind == upstream.FailureReset || kind == upstream.FailureResponse)
 	}
 	if err == nil {
 		return
@@ -244,7 +251,7 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 // answered is called when the upstream's header has come. What follows, a download or
 // an event stream, may take as long as it likes: it says nothing about the upstream's load.
 func (v *visit) answered(status int, _ http.Header) {
-	now := time.Now()
+	now := v.edge.Now()
 	v.edge.Posture.End(now, now.Sub(v.asked), status >= 500)
 	v.edge.observeUpstream(now.Sub(v.asked))
 	v.asked = time.Time{}
@@ -337,10 +344,18 @@ func (e *Edge) requestID(v *visit) string {
 func (e *Edge) leave(v *visit) {
 	failure := recover()
 	if failure != nil && !v.asked.IsZero() { // Forward panicked: the upstream was asked and nobody waits for it any more
-		e.Posture.End(time.Now(), 0, false)
+		e.Posture.End(e.Now(), 0, false)
 	}
-	if v.site != nil && (v.outcome != nil || e.Recorder.Wants(&v.verdict)) {
-		e.Recorder.Record(e.event(v))
+	if v.site != nil {
+		want := record.Keep // what came of a challenge always is
+		if v.outcome == nil {
+			want = e.Recorder.Wants(&v.verdict)
+		}
+		if want != record.None {
+			ev := e.event(v)
+			ev.Transient = want == record.Transient
+			e.Recorder.Record(ev)
+		}
 	}
 	e.visits.Put(v)
 	if failure == nil {

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -38,9 +37,12 @@ import (
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/engine"
 	"github.com/quickthorn/quickthorn/internal/id"
+	"github.com/quickthorn/quickthorn/internal/listen"
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/posture"
 	"github.com/quickthorn/quickthorn/internal/profile"
+	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/testlog"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
@@ -71,6 +73,8 @@ type setup struct {
 	places     int           // in the tarpit
 	decisions  []defense.Decision
 	recordPass bool // record allowed requests as well
+	observe    bool // record them as transient
+	now        func() time.Time
 }
 
 // front is an edge that serves on a port of its own.
@@ -81,38 +85,28 @@ type front struct {
 	check    *challenge.Check
 	set      *decision.Set
 	recorder *recorder
-	log      *logBuffer
+	log      *testlog.Buffer
 	served   chan error
 }
 
 // recorder keeps events in memory.
 type recorder struct {
-	all    bool
-	events chan *defense.Event
+	all       bool
+	transient bool // the rest too, as transient
+	events    chan *defense.Event
 }
 
 func (r *recorder) Count(*defense.Verdict, string) {}
-func (r *recorder) Wants(v *defense.Verdict) bool {
-	return r.all || v.Intended != defense.Allow
+func (r *recorder) Wants(v *defense.Verdict) record.Want {
+	switch {
+	case r.all || v.Intended != defense.Allow:
+		return record.Keep
+	case r.transient:
+		return record.Transient
+	}
+	return record.None
 }
 func (r *recorder) Record(e *defense.Event) { r.events <- e }
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 var profiler = sync.OnceValue(func() *profile.Profiler {
 	c, err := crawler.Default()
@@ -133,7 +127,7 @@ func start(t testing.TB, s setup) *front {
 		t.Fatal(err)
 	}
 	f := &front{
-		set: decision.NewSet(nil), recorder: &recorder{all: s.recordPass, events: make(chan *defense.Event, 1000)}, log: &logBuffer{},
+		set: decision.NewSet(nil), recorder: &recorder{all: s.recordPass, transient: s.observe, events: make(chan *defense.Event, 1000)}, log: &testlog.Buffer{},
 		served: make(chan error, 1),
 	}
 	if err := f.set.Put(s.decisions...); err != nil {
@@ -182,13 +176,13 @@ func start(t testing.TB, s setup) *front {
 			Decisions: f.set, Policy: func() *policy.Policy { return pol }, Budgets: budget.New(1000), Posture: gauge.Current,
 			Mode: func() defense.Mode { return s.mode },
 		}),
-		Check: f.check, Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next,
+		Check: f.check, Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next, Now: s.now,
 		BodyIdle: s.bodyIdle, MaxBody: s.maxBody, TarpitDelay: s.delay, TarpitMax: s.places, Contact: "owner@example.org", Log: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen(t.Context(), "127.0.0.1:0")
+	l, err := listen.On(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,38 +1,11 @@
 package edge
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 )
-
-// Listen opens a TCP address or, as "unix:/path", a Unix socket. A stale socket file that
-// nobody listens on any more is replaced; anything else in its place is an error.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	path, unix := strings.CutPrefix(address, "unix:")
-	if !unix {
-		return lc.Listen(ctx, "tcp", address)
-	}
-	if fi, err := os.Lstat(path); err == nil {
-		if fi.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("listen on %s: the file exists and is no socket", address)
-		}
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			c.Close()
-			return nil, fmt.Errorf("listen on %s: another program listens there", address)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("listen on %s: remove stale socket: %w", address, err)
-		}
-	}
-	return lc.Listen(ctx, "unix", path)
-}
 
 // guardedListener bounds the number of connections and how long a client may
 // leave us waiting to write. Connections beyond the bound are closed at once: if

@@ -25,6 +25,7 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/testlog"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
@@ -291,7 +292,7 @@ func TestPlainHTTPOnTheTLSPortIsRefused(t *testing.T) {
 func TestARenewedCertificateIsServedAndABrokenOneIsNot(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := writeCertificate(t, dir, "first")
-	var log logBuffer
+	var log testlog.Buffer
 	c, err := LoadCertificate(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -569,30 +570,6 @@ func TestShutdownEndsWebSockets(t *testing.T) {
 	}
 	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("the socket stayed open: %v", err)
-	}
-}
-
-func TestUnixSocketListener(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "edge.sock")
-	l, err := Listen(t.Context(), "unix:"+path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen(t.Context(), "unix:"+path); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("in use: %v", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // as after a kill
-	l.Close()
-	l, err = Listen(t.Context(), "unix:"+path)
-	if err != nil {
-		t.Fatalf("stale: %v", err)
-	}
-	l.Close()
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen(t.Context(), "unix:"+path); err == nil || !strings.Contains(err.Error(), "no socket") {
-		t.Errorf("a file: %v", err)
 	}
 }
 

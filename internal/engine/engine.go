@@ -8,7 +8,6 @@ package engine
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 
 // Decisions finds what has been decided about a client. It must not block.
 type Decisions interface {
-	Lookup(addr netip.Addr, agent, site string, now time.Time) decision.Match
+	Lookup(q *decision.Subject, now time.Time) decision.Match
 }
 
 // Options are the parts that an engine works with. All but Budgets are required.
@@ -44,6 +43,7 @@ type Scratch struct {
 	signals [24]defense.Signal // as observed
 	weighed [32]defense.Signal // with the policy's weights and rules added
 	shadow  [4]defense.ShadowHit
+	subject decision.Subject
 	input   policy.Input
 	outcome policy.Outcome
 }
@@ -65,7 +65,11 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 	section := e.o.Policy().Section(p.Host)
 	p.Class = section.Class(p)
 
-	match := e.o.Decisions.Lookup(p.Client.Address, p.Agent.Text.Value, p.Site, p.Time)
+	s.subject = decision.Subject{
+		Addr: p.Client.Address, Agent: p.Agent.Text.Value, Site: p.Site,
+		Shape: p.Headers.Shape, JA4: p.TLS.JA4, Path: p.Path, Query: p.Query,
+	}
+	match := e.o.Decisions.Lookup(&s.subject, p.Time)
 	if match.Strong.OK && match.Strong.Rank == defense.RankOperatorAllow {
 		decided(v, &match.Strong)
 		x.decision(&match.Strong, "an operator's allow beats everything")
@@ -80,13 +84,8 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 	v.Intended, v.Rule, v.Reason, v.Basis, v.RetryAfter = out.Action, out.Rule, out.Reason, out.Basis, out.RetryAfter
 	x.policy(out)
 
-	e.applyDecisions(p, &match, v, x)
-	if v.Intended == defense.Challenge && p.Clearance.Valid {
-		if x != nil {
-			x.note("clearance %s satisfies the challenge", p.Clearance.ID)
-		}
-		v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
-	}
+	waits := e.applyDecisions(p, &match, v, x)
+	satisfy(p, v, x)
 	fit(p, v, x)
 	// After fit: what it lets through must not go free of charge. What is always readable could
 	// not be throttled, so it costs nothing.
@@ -94,6 +93,9 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 		e.charge(p, section, v, x)
 	}
 	v.Action = carriedOut(v, x)
+	if waits != nil {
+		holdBack(p, waits, v, x)
+	}
 	if v.Action == defense.Throttle && v.RetryAfter == 0 {
 		v.RetryAfter = defaultRetry
 	}
@@ -112,19 +114,40 @@ func decided(v *defense.Verdict, f *decision.Found) {
 }
 
 // applyDecisions places decisions among the policy's rules by the precedence
-// operator, verified identity, engine, rule, peer, list.
-func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defense.Verdict, x *Explanation) {
+// operator, verified identity, engine, rule, peer, list. It returns a decision that waits for a
+// tenser posture, nil if none does.
+//
+// What the engine decides about more than one client meets readers too. So it never stands in for something
+// sterner, which was meant for this client, and is carried out only while the site is under strain.
+func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defense.Verdict, x *Explanation) *decision.Found {
 	strong := &m.Strong
 	if strong.OK && strong.Rank < defense.RankVerified && p.Identity.Status == defense.IdentityVerified {
 		x.decision(strong, "not applied: the client's identity is verified")
 		strong = &decision.Found{}
 	}
-	if strong.OK {
+	crowd := strong.OK && strong.Wide && strong.Rank == defense.RankEngine && strong.Action.Stops()
+	if strong.OK && !crowd {
 		x.decision(strong, "beats rules and scores")
 		decided(v, strong)
-		return
+		return nil
 	}
-	weak := &m.Weak
+	applyWeak(p, &m.Weak, v, x)
+	switch {
+	case !crowd:
+	case strong.Action < v.Intended:
+		x.decision(strong, "milder than what is asked for anyway")
+	case v.Posture == defense.Calm:
+		x.decision(strong, "held back: about more than one client, it is carried out in posture guarded or siege only")
+		return strong
+	default:
+		x.decision(strong, "beats rules and scores")
+		decided(v, strong)
+	}
+	return nil
+}
+
+// applyWeak applies a decision of a rule, peer or list.
+func applyWeak(p *defense.Profile, weak *decision.Found, v *defense.Verdict, x *Explanation) {
 	if !weak.OK {
 		return
 	}
@@ -144,6 +167,36 @@ func (e *Engine) applyDecisions(p *defense.Profile, m *decision.Match, v *defens
 		x.decision(weak, "applied")
 		decided(v, weak)
 	}
+}
+
+// satisfy lets a client pass that has solved the challenge which it would meet.
+func satisfy(p *defense.Profile, v *defense.Verdict, x *Explanation) {
+	if v.Intended != defense.Challenge || !p.Clearance.Valid {
+		return
+	}
+	if x != nil {
+		x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+	}
+	v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
+}
+
+// holdBack makes the verdict say what the decision that waits for a tenser posture would do with the request,
+// unless something else stops it.
+func holdBack(p *defense.Profile, waits *decision.Found, v *defense.Verdict, x *Explanation) {
+	if v.Intended.Stops() {
+		return
+	}
+	then := *v
+	decided(&then, waits)
+	satisfy(p, &then, x)
+	if fit(p, &then, x); !then.Intended.Stops() {
+		return
+	}
+	if x != nil {
+		x.note("posture calm: %s is recorded, not carried out", then.Intended)
+	}
+	then.Action = defense.Observe
+	*v = then
 }
 
 // ruleDecided reports whether one of the policy's rules, not a threshold, made the verdict.

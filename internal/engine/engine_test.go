@@ -72,7 +72,13 @@ func (w *world) decide(t testing.TB, statements ...string) {
 			t.Fatal(err)
 		}
 		w.n++
-		if err := w.set.Put(defense.Decision{ID: fmt.Sprintf("id%d", w.n), Value: value, Action: a, Origin: origin, Created: noon, Sequence: uint64(w.n)}); err != nil {
+		scope := defense.ScopeAddress
+		if agent, ok := strings.CutPrefix(value, "agent "); ok {
+			scope, value = defense.ScopeAgent, agent
+		} else if _, err := defense.ParseFingerprint(value); err == nil {
+			scope = defense.ScopeFingerprint
+		}
+		if err := w.set.Put(defense.Decision{ID: fmt.Sprintf("id%d", w.n), Scope: scope, Value: value, Action: a, Origin: origin, Created: noon, Sequence: uint64(w.n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -199,6 +205,7 @@ func TestPrecedence(t *testing.T) {
 		{"clearance satisfies a threshold's challenge", "", "/doubtful", []change{cleared}, defense.Allow, "threshold:50", defense.BasisJudged},
 		{"clearance satisfies a rule's challenge", "", "/asked", []change{cleared}, defense.Allow, "asked", defense.BasisCertain},
 		{"clearance satisfies a list's challenge", "challenge by list:b", "/", []change{cleared}, defense.Allow, "decision:", defense.BasisJudged},
+		{"clearance satisfies the engine's challenge", "challenge by engine", "/", []change{cleared}, defense.Allow, "decision:", defense.BasisJudged},
 		{"clearance satisfies the operator's challenge", "challenge by operator", "/", []change{cleared}, defense.Allow, "decision:", defense.BasisOperator},
 		{"clearance does not satisfy a denying threshold", "", "/forged", []change{cleared}, defense.Deny, "threshold:90", defense.BasisJudged},
 		{"clearance does not satisfy a denying rule", "", "/denied", []change{cleared}, defense.Deny, "denied", defense.BasisCertain},

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 const (
@@ -261,6 +263,7 @@ func manyWords(n int) []Pattern {
 }
 
 func TestMatchingDoesNotAllocate(t *testing.T) {
+	race.SkipAllocations(t)
 	m := mustNew(t, manyWords(1000))
 	if n := testing.AllocsPerRun(100, func() {
 		sum := 0

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/race"
 )
 
 // BenchmarkEvaluate is the policy's share of a verdict under the default policy.
@@ -73,6 +74,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 func TestJudgingAPageAllocatesNothing(t *testing.T) {
+	race.SkipAllocations(t)
 	pol, p := mustLoad(t, "readers-first"), chrome()
 	in := &Input{Profile: p, Signals: []defense.Signal{{Name: "no-sec-fetch", Weight: 30}}, Posture: defense.Siege}
 	var out Outcome

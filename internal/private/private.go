@@ -4,8 +4,6 @@ package private
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -57,11 +55,12 @@ type Registrar interface{ Register(mux *http.ServeMux) }
 
 // Options are the parts of the private listener.
 type Options struct {
-	Key     string
 	Metrics http.Handler
-	Ready   func() error // nil when the edge takes requests
-	Pprof   bool         // serve /debug/pprof/, with the key
-	API     []Registrar
+	Ready   func() error // nil when the service does its work; the error names what is missing
+	API     http.Handler // serves /v1/ and asks for keys itself; nil: none
+	OpenAPI http.Handler // serves /openapi.json, which holds no secret; nil: none
+	// Debug, if not nil, guards /debug/pprof/; without it there are no profiles.
+	Debug func(http.Handler) http.Handler
 }
 
 // Handler returns the handler of the private listener.
@@ -80,37 +79,22 @@ func Handler(o Options) http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /metrics", o.Metrics)
-	api := http.NewServeMux()
-	for _, r := range o.API {
-		r.Register(api)
+	if o.API != nil {
+		mux.Handle("/v1/", o.API)
 	}
-	mux.Handle("/v1/", requireKey(o.Key, api))
-	if o.Pprof {
+	if o.OpenAPI != nil {
+		mux.Handle("GET /openapi.json", o.OpenAPI)
+	}
+	if o.Debug != nil {
 		debug := http.NewServeMux()
 		debug.HandleFunc("/debug/pprof/", pprof.Index)
 		debug.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		debug.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
-		mux.Handle("/debug/pprof/", requireKey(o.Key, debug))
+		mux.Handle("/debug/pprof/", o.Debug(debug))
 	}
 	return mux
-}
-
-// requireKey lets through who sends the key. Hashing first makes the comparison
-// independent of the lengths.
-func requireKey(key string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(key))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		got := sha256.Sum256([]byte(sent))
-		if !ok || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="quickthorn"`)
-			Problem(w, http.StatusUnauthorized, "send the key of DATA/"+KeyFile+" as \"Authorization: Bearer KEY\"")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // Problem writes an application/problem+json answer (RFC 9457).

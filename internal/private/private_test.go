@@ -1,4 +1,4 @@
-package private
+package private_test
 
 import (
 	"errors"
@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/private"
 )
 
 type memory struct {
@@ -28,6 +30,15 @@ func (m *memory) SetMode(n defense.Mode) error {
 
 const key = "0123456789abcdef0123456789abcdef"
 
+func operators(t *testing.T) *auth.Callers {
+	t.Helper()
+	c, err := auth.New(auth.Key{Caller: auth.Operator, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func request(h http.Handler, method, path, auth, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if auth != "" {
@@ -41,7 +52,10 @@ func request(h http.Handler, method, path, auth, body string) *httptest.Response
 func TestAPINeedsTheKeyAndHealthDoesNot(t *testing.T) {
 	m := &memory{}
 	var notReady error
-	h := Handler(Options{Key: key, Metrics: http.NotFoundHandler(), Ready: func() error { return notReady }, API: []Registrar{&ModeAPI{m}}})
+	h := private.Handler(private.Options{
+		Metrics: http.NotFoundHandler(), Ready: func() error { return notReady },
+		API: operators(t).Handler(auth.Group{API: &private.ModeAPI{Switch: m}}),
+	})
 	tests := []struct {
 		method, path, auth, body string
 		want                     int
@@ -54,6 +68,8 @@ func TestAPINeedsTheKeyAndHealthDoesNot(t *testing.T) {
 		{"GET", "/v1/mode", "Basic " + key, "", 401},
 		{"GET", "/v1/mode", "Bearer " + key, "", 200},
 		{"GET", "/v1/none", "", "", 401},
+		{"GET", "/v1/none", "Bearer " + key, "", 404},
+		{"DELETE", "/v1/mode", "Bearer " + key, "", 405},
 		{"GET", "/debug/pprof/", "Bearer " + key, "", 404},
 		{"PUT", "/v1/mode", "Bearer " + key, `{"mode":"enforce"}`, 200},
 		{"PUT", "/v1/mode", "Bearer " + key, `{"mode":"angry"}`, 400},
@@ -78,7 +94,7 @@ func TestAPINeedsTheKeyAndHealthDoesNot(t *testing.T) {
 }
 
 func TestPprofNeedsTheKeyToo(t *testing.T) {
-	h := Handler(Options{Key: key, Metrics: http.NotFoundHandler(), Pprof: true})
+	h := private.Handler(private.Options{Metrics: http.NotFoundHandler(), Debug: func(next http.Handler) http.Handler { return operators(t).Guard(next) }})
 	if w := request(h, "GET", "/debug/pprof/", "", ""); w.Code != 401 {
 		t.Errorf("without key: %d", w.Code)
 	}
@@ -89,23 +105,23 @@ func TestPprofNeedsTheKeyToo(t *testing.T) {
 
 func TestKeyIsMadeOnceForTheOwnerOnly(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := ReadKey(dir); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := private.ReadKey(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("no key yet: %v", err)
 	}
-	a, err := LoadKey(dir)
+	a, err := private.LoadKey(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := LoadKey(dir); err != nil || a != b {
+	if b, err := private.LoadKey(dir); err != nil || a != b {
 		t.Fatalf("second load: %v", err)
 	}
-	if fi, err := os.Stat(filepath.Join(dir, KeyFile)); err != nil || fi.Mode().Perm() != 0o600 {
+	if fi, err := os.Stat(filepath.Join(dir, private.KeyFile)); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Fatalf("%v %v", fi.Mode(), err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, KeyFile), []byte("short\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, private.KeyFile), []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := LoadKey(dir); err == nil {
+	if _, err := private.LoadKey(dir); err == nil {
 		t.Fatal("a short key was accepted")
 	}
 }

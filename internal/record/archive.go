@@ -8,7 +8,8 @@ import (
 	"github.com/quickthorn/quickthorn/internal/defense"
 )
 
-// Archive is what a Recorder writes to. Package store/sqlite implements it.
+// Archive is what events are kept in. Packages store/sqlite and store/postgres implement it. It is never
+// given transient events.
 type Archive interface {
 	// Append stores the events, all or none. Events that are already there, by id, are
 	// left as they are and counted as duplicates, so that a batch may be sent again.

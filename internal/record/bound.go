@@ -48,7 +48,7 @@ func Bound(e *defense.Event) int {
 	}
 	n := 0
 	for _, f := range fields {
-		*f.s = clean(*f.s, f.max)
+		*f.s = Clean(*f.s, f.max)
 		n += len(*f.s)
 	}
 	var b strings.Builder
@@ -63,27 +63,35 @@ func Bound(e *defense.Event) int {
 
 	// The rest comes from the edge itself and is mostly shared between events.
 	if r.TLS != nil {
-		r.TLS.Version, r.TLS.JA4 = clean(r.TLS.Version, maxShort), clean(r.TLS.JA4, maxShort)
+		r.TLS.Version, r.TLS.JA4 = Clean(r.TLS.Version, maxShort), Clean(r.TLS.JA4, maxShort)
 	}
 	if e.Challenge != nil {
-		e.Challenge.ID, e.Challenge.Kind, e.Challenge.Outcome = clean(e.Challenge.ID, maxShort), clean(e.Challenge.Kind, maxShort), clean(e.Challenge.Outcome, maxShort)
+		e.Challenge.ID, e.Challenge.Kind, e.Challenge.Outcome = Clean(e.Challenge.ID, maxShort), Clean(e.Challenge.Kind, maxShort), Clean(e.Challenge.Outcome, maxShort)
 	}
 	e.Signals = e.Signals[:min(len(e.Signals), maxSignals)]
 	for i := range e.Signals {
 		s := &e.Signals[i]
-		s.Name, s.Sentence = clean(s.Name, maxName), clean(s.Sentence, maxSentence)
+		s.Name, s.Sentence = Clean(s.Name, maxName), Clean(s.Sentence, maxSentence)
 		n += len(s.Name) + len(s.Sentence) + 40
 	}
 	e.Verdict.Shadow = e.Verdict.Shadow[:min(len(e.Verdict.Shadow), maxShadow)]
 	for i := range e.Verdict.Shadow {
 		h := &e.Verdict.Shadow[i]
-		h.Rule = clean(h.Rule, maxName)
+		h.Rule = Clean(h.Rule, maxName)
 		n += len(h.Rule) + 32
 	}
 	return n + eventBytes
 }
 
-func clean(s string, limit int) string {
+// Recorded returns what an event keeps of these texts of a request, as [Bound] does. Whoever compares a request
+// with what was seen in events must compare these: a client chooses their length and bytes.
+// Texts that are in order, and those of nearly every client are, come back as they are.
+func Recorded(agent, path, query string) (string, string, string) {
+	return Clean(agent, maxAgent), Clean(path, maxPath), Clean(query, maxQuery)
+}
+
+// Clean cuts a text to at most limit bytes at a rune, makes it valid UTF-8 and frees it of NUL, which is shown as U+2400.
+func Clean(s string, limit int) string {
 	s = cut(s, limit)
 	if strings.IndexByte(s, 0) < 0 && utf8.ValidString(s) {
 		return s

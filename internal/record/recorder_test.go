@@ -101,7 +101,7 @@ func start(t *testing.T, o Options, a Archive, log *bytes.Buffer) (*Recorder, fu
 	if o.Random == nil {
 		o.Random = rand.Uint64
 	}
-	r := New(o, a, slog.New(slog.NewTextHandler(log, nil)))
+	r := New(o, Direct(a), slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -123,20 +123,24 @@ func TestWhatIsRecorded(t *testing.T) {
 	v := func(action, intended defense.Action, shadow ...defense.ShadowHit) *defense.Verdict {
 		return &defense.Verdict{Action: action, Intended: intended, Shadow: shadow}
 	}
-	r := New(Options{Now: time.Now, Random: rand.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+	r := New(Options{Now: time.Now, Random: rand.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
+	observing := New(Options{Now: time.Now, Random: rand.Uint64, Observe: true}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 	for _, tt := range []struct {
 		name string
 		v    *defense.Verdict
-		want bool
+		want Want
 	}{
-		{"plainly allowed", v(defense.Allow, defense.Allow), false},
-		{"denied", v(defense.Deny, defense.Deny), true},
-		{"observed", v(defense.Observe, defense.Challenge), true},
-		{"allowed, but intended otherwise", v(defense.Allow, defense.Challenge), true},
-		{"allowed, but a shadow rule matched", v(defense.Allow, defense.Allow, defense.ShadowHit{Rule: "x"}), true},
+		{"plainly allowed", v(defense.Allow, defense.Allow), None},
+		{"denied", v(defense.Deny, defense.Deny), Keep},
+		{"observed", v(defense.Observe, defense.Challenge), Keep},
+		{"allowed, but intended otherwise", v(defense.Allow, defense.Challenge), Keep},
+		{"allowed, but a shadow rule matched", v(defense.Allow, defense.Allow, defense.ShadowHit{Rule: "x"}), Keep},
 	} {
 		if got := r.Wants(tt.v); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
+		}
+		if got := observing.Wants(tt.v); got != tt.want && (got != Transient || tt.want != None) {
+			t.Errorf("%s, with every request observed: %v", tt.name, got)
 		}
 	}
 }
@@ -148,10 +152,10 @@ func TestAllowedRequestsAreSampledAtTheGivenShare(t *testing.T) {
 		low, high int // of 100,000
 	}{{0, 0, 0}, {-1, 0, 0}, {0.01, 850, 1150}, {0.5, 49_000, 51_000}, {1, 100_000, 100_000}, {7, 100_000, 100_000}} {
 		random := rand.New(rand.NewPCG(1, 1))
-		r := New(Options{SampleAllow: tt.share, Now: time.Now, Random: random.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+		r := New(Options{SampleAllow: tt.share, Now: time.Now, Random: random.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 		n := 0
 		for range 100_000 {
-			if r.Wants(allow) {
+			if r.Wants(allow) == Keep {
 				n++
 			}
 		}
@@ -181,7 +185,7 @@ func TestEventsAreWrittenInBatchesWithinASecond(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		if s := r.Stats(); s.Recorded != 25 || s.Duplicates != 1 || s.Dropped != 0 || s.Queued != 0 || s.QueuedBytes != 0 || s.Err != nil || s.ArchiveBytes != 4096 {
+		if s := r.Stats(); s.Recorded != 25 || s.Duplicates != 1 || s.Dropped != 0 || s.Queued != 0 || s.QueuedBytes != 0 || s.Err != nil {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -219,7 +223,7 @@ func TestAFullQueueDropsAndCountsButNeverBlocks(t *testing.T) {
 }
 
 func TestTheQueueIsBoundedByBytesToo(t *testing.T) {
-	r := New(Options{QueueBytes: 100_000, Now: time.Now, Random: rand.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+	r := New(Options{QueueBytes: 100_000, Now: time.Now, Random: rand.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 	for range 200 {
 		r.Record(&defense.Event{Request: defense.EventRequest{Path: strings.Repeat("x", 1<<20), Agent: strings.Repeat("y", 1<<20)}})
 	}
@@ -407,19 +411,20 @@ func TestConcurrentCountsAreExact(t *testing.T) {
 func TestOldEventsAreRemovedAtTheStartAndThenRegularly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
-		r, stop := start(t, Options{MaxAge: time.Hour, PruneEvery: 5 * time.Minute}, m, new(bytes.Buffer))
-		time.Sleep(12 * time.Minute)
-		if err := stop(); err != nil {
+		p := NewPruner(PrunerOptions{MaxAge: time.Hour, Every: 5 * time.Minute, Now: time.Now}, m, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
 			t.Error(err)
 		}
-		if len(m.prunes) != 3 || r.Stats().Pruned != 9 {
-			t.Errorf("pruned at %v, %d removed", m.prunes, r.Stats().Pruned)
+		if s := p.Stats(); len(m.prunes) != 3 || s.Pruned != 9 || s.ArchiveBytes != 4096 || s.Err != nil {
+			t.Errorf("pruned at %v: %+v", m.prunes, s)
 		}
 	})
 }
 
 func BenchmarkRecord(b *testing.B) {
-	r := New(Options{Queue: 8192, QueueBytes: 1 << 30, Now: time.Now, Random: rand.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+	r := New(Options{Queue: 8192, QueueBytes: 1 << 30, Now: time.Now, Random: rand.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -445,7 +450,7 @@ func BenchmarkRecord(b *testing.B) {
 
 // BenchmarkRecordDropped is what an event costs when the queue is full.
 func BenchmarkRecordDropped(b *testing.B) {
-	r := New(Options{Queue: 1, Now: time.Now, Random: rand.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+	r := New(Options{Queue: 1, Now: time.Now, Random: rand.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 	e := full()
 	r.Record(&e)
 	b.ReportAllocs()
@@ -455,7 +460,7 @@ func BenchmarkRecordDropped(b *testing.B) {
 }
 
 func BenchmarkCountAndWants(b *testing.B) {
-	r := New(Options{Sites: []string{"wiki"}, SampleAllow: 0.01, Now: time.Now, Random: rand.Uint64}, newMemory(), slog.New(slog.DiscardHandler))
+	r := New(Options{Sites: []string{"wiki"}, SampleAllow: 0.01, Now: time.Now, Random: rand.Uint64}, Direct(newMemory()), slog.New(slog.DiscardHandler))
 	v := &defense.Verdict{}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

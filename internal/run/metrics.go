@@ -1,85 +1,67 @@
 package run
 
 import (
-	"context"
-	"sync/atomic"
+	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/quickthorn/quickthorn/internal/budget"
-	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/intake"
+	"github.com/quickthorn/quickthorn/internal/proxy"
+	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 )
 
-// unrecorded stands in for the recorder when events are off or the archive cannot be opened.
-type unrecorded struct{ dropped atomic.Uint64 }
-
-func (u *unrecorded) Count(*defense.Verdict, string) {}
-func (u *unrecorded) Wants(*defense.Verdict) bool    { return false }
-func (u *unrecorded) Record(*defense.Event)          { u.dropped.Add(1) }
-func (u *unrecorded) Run(ctx context.Context) error  { <-ctx.Done(); return nil }
-func (u *unrecorded) Stats() record.Stats            { return record.Stats{Dropped: u.dropped.Load()} }
-
-// register shows what the parts count. Every name begins with quickthorn_.
-func (p *Program) register(m *telemetry.Metrics, budgets *budget.Store) error {
-	if err := m.Registry.Register(p.edge); err != nil {
+// register shows what the slow path counts.
+func (p *slowPart) register() error {
+	m := p.s.Metrics
+	if err := proxy.RegisterDecisions(m, p.decisions.Set()); err != nil {
 		return err
 	}
-	if err := m.Registry.Register(&decisionCollector{p, prometheus.NewDesc("quickthorn_decisions", "Decisions in force.", []string{"origin", "action"}, nil)}); err != nil {
-		return err
-	}
-	number := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
-	}
-	stat := func(f func(record.Stats) float64) func() float64 {
-		return func() float64 { return f(p.recorder.Stats()) }
-	}
-	type metric struct {
-		add        func(name, help string, value func() float64) error
-		name, help string
-		value      func() float64
-	}
-	for _, k := range []metric{
-		{m.Gauge, "mode", "Mode: 0 certain, 1 enforce, 2 observe, 3 off.", func() float64 { return float64(p.mode.Mode()) }},
-		{m.Gauge, "posture", "Posture: 0 calm, 1 guarded, 2 siege.", func() float64 { return float64(p.gauge.Current()) }},
-		{m.Gauge, "policy_stale", "1 while the policy on disk is wrong and an older one stays in force.", func() float64 { return number(p.policy.Stale()) }},
-		{m.Counter, "posture_changes_total", "Changes of posture.", func() float64 { return float64(p.gauge.Snapshot().Changes) }},
-		{m.Gauge, "upstream_in_flight", "Requests that wait for the upstream's answer.", func() float64 { return float64(p.gauge.Snapshot().InFlight) }},
-		{m.Gauge, "upstream_latency_seconds", "Mean time to the upstream's answer in the latest window.", func() float64 { return p.gauge.Snapshot().Window.MeanLatency.Seconds() }},
-		{m.Gauge, "upstream_errors_ratio", "Share of requests that the upstream failed in the latest window.", func() float64 { return p.gauge.Snapshot().Window.ErrorShare }},
-		{m.Gauge, "budget_buckets", "Budget buckets in use.", func() float64 { return float64(budgets.Stats().Entries) }},
-		{m.Counter, "budget_evictions_total", "Budget buckets forgotten before they were full; if this grows, raise budgets.maxClients.", func() float64 { return float64(budgets.Stats().Evictions) }},
-		{m.Gauge, "archive_up", "1 if events can be kept.", func() float64 {
-			return number(p.archive != nil && p.recorder.Stats().Err == nil)
-		}},
-		{m.Gauge, "archive_bytes", "Size of the event archive on disk.", stat(func(s record.Stats) float64 { return float64(s.ArchiveBytes) })},
-		{m.Gauge, "events_queued", "Events that wait to be written.", stat(func(s record.Stats) float64 { return float64(s.Queued) })},
-		{m.Counter, "events_recorded_total", "Events written to the archive.", stat(func(s record.Stats) float64 { return float64(s.Recorded) })},
-		{m.Counter, "events_dropped_total", "Events lost because the queue was full or the archive away.", stat(func(s record.Stats) float64 { return float64(s.Dropped) })},
-		{m.Counter, "events_write_failures_total", "Writes to the archive that failed and were tried again.", stat(func(s record.Stats) float64 { return float64(s.Failed) })},
-		{m.Counter, "events_pruned_total", "Events removed as too old or too many.", stat(func(s record.Stats) float64 { return float64(s.Pruned) })},
-	} {
-		if err := k.add(k.name, k.help, k.value); err != nil {
-			return err
+	pruned := func(f func(record.PrunerStats) float64) func() float64 {
+		return func() float64 {
+			if p.pruner == nil {
+				return 0
+			}
+			return f(p.pruner.Stats())
 		}
 	}
-	return nil
-}
-
-// decisionCollector counts decisions by origin and action.
-type decisionCollector struct {
-	p    *Program
-	desc *prometheus.Desc
-}
-
-func (c *decisionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
-
-func (c *decisionCollector) Collect(ch chan<- prometheus.Metric) {
-	for _, n := range c.p.decisions.Set().Counts() {
-		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n.N), n.Origin, n.Action.String())
+	errs := []error{
+		m.Gauge("leading", "1 while this process owns the decisions.", func() float64 { return telemetry.Bool(p.leading.Load()) }),
+		m.Gauge("archive_up", "1 if events can be kept.", func() float64 { return telemetry.Bool(p.archiveUp()) }),
+		m.Gauge("archive_bytes", "Size of the archive; -1 if it cannot be told.", pruned(func(s record.PrunerStats) float64 { return float64(s.ArchiveBytes) })),
+		m.Counter("events_pruned_total", "Events removed as too old or too many.", pruned(func(s record.PrunerStats) float64 { return float64(s.Pruned) })),
 	}
+	if p.intake != nil {
+		stat := func(f func(intake.Stats) float64) func() float64 {
+			return func() float64 { return f(p.intake.Stats()) }
+		}
+		depth := func(f func(*queue.Depth) float64) func() float64 {
+			return func() float64 {
+				if d := p.depth.Load(); d != nil {
+					return f(d)
+				}
+				return 0
+			}
+		}
+		errs = append(errs,
+			m.Counter("intake_accepted_total", "Events acknowledged, and so kept.", stat(func(s intake.Stats) float64 { return float64(s.Accepted) })),
+			m.Counter("intake_duplicate_total", "Events that had been acknowledged before.", stat(func(s intake.Stats) float64 { return float64(s.Duplicate) })),
+			m.Counter("intake_rejected_total", "Events that are none.", stat(func(s intake.Stats) float64 { return float64(s.Rejected) })),
+			m.Counter("intake_transient_total", "Events of this process that were looked at and forgotten.", stat(func(s intake.Stats) float64 { return float64(s.Transient) })),
+			m.Counter("intake_unobserved_total", "Transient events that there was no time to look at.", stat(func(s intake.Stats) float64 { return float64(s.Unobserved) })),
+			m.Counter("intake_archived_total", "Events moved from the queue to the archive.", stat(func(s intake.Stats) float64 { return float64(s.Archived) })),
+			m.Counter("intake_dead_letters_total", "Batches put aside because they could not be read.", stat(func(s intake.Stats) float64 { return float64(s.Buried) })),
+			m.Gauge("intake_lag_seconds", "From acceptance to the archive, of the latest batch.", stat(func(s intake.Stats) float64 { return s.Lag.Seconds() })),
+			m.Counter("cases_judged_total", "Judgements of cases.", stat(func(s intake.Stats) float64 { return float64(s.Judged) })),
+			m.Counter("engine_decisions_total", "Decisions that came of cases.", stat(func(s intake.Stats) float64 { return float64(s.Decided) })),
+			m.Counter("engine_decisions_refused_total", "Proposals that must not or could not be carried out.", stat(func(s intake.Stats) float64 { return float64(s.Refused) })),
+			m.Gauge("queue_batches", "Batches of events in the queue.", depth(func(d *queue.Depth) float64 { return float64(d.Batches) })),
+			m.Gauge("queue_bytes", "Size of the queue.", depth(func(d *queue.Depth) float64 { return float64(d.Bytes) })),
+			m.Gauge("queue_dead_letters", "Dead letters that wait for somebody to look at them.", depth(func(d *queue.Depth) float64 { return float64(d.Dead) })),
+		)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *slowPart) archiveUp() bool {
+	return p.archive != nil && p.pruner.Stats().Err == nil && (p.intake == nil || !p.intake.ArchiveFailing())
 }

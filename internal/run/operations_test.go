@@ -24,6 +24,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/challenge"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/private"
+	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
 )
@@ -137,7 +138,11 @@ func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
 
 func TestDrainingIsNotReadyButFinishesWhatItBegan(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/robots.txt" { // asked for by the intake, at any time
+			http.NotFound(w, r)
+			return
+		}
 		close(entered)
 		<-release
 		io.WriteString(w, "late but whole")
@@ -213,7 +218,7 @@ func TestAStartThatIsRefusedLeavesNothingBehind(t *testing.T) {
 		return c
 	}
 	open := func(c *config.Config) (*Program, error) {
-		return Open(t.Context(), Options{Config: c, Log: slog.New(slog.DiscardHandler)})
+		return Open(t.Context(), service.Options{Config: c, Log: slog.New(slog.DiscardHandler)})
 	}
 	if _, err := open(load()); err == nil || !strings.Contains(err.Error(), "--upstream") {
 		t.Errorf("without an upstream: %v", err)
@@ -242,7 +247,7 @@ func TestAStartThatIsRefusedLeavesNothingBehind(t *testing.T) {
 	if _, err := open(good); !errors.Is(err, embedded.ErrInUse) {
 		t.Errorf("a second program on the directory: %v", err)
 	}
-	if err := p.close(); err != nil {
+	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -254,7 +259,7 @@ func TestReloadTakesARenewedCertificate(t *testing.T) {
 	s := start(t, t.TempDir(), "edge.tls.listen=127.0.0.1:0", "edge.tls.certificateFile="+certFile, "edge.tls.keyFile="+keyFile)
 	serial := func() string {
 		t.Helper()
-		c, err := tls.Dial("tcp", s.public[1].Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		c, err := tls.Dial("tcp", s.Addrs()[1].String(), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,31 +17,15 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/explain"
+	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
+	"github.com/quickthorn/quickthorn/internal/testlog"
 )
-
-// buffer is a log that several goroutines write.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 type started struct {
 	*Program
 	dir  string
-	log  *buffer
+	log  *testlog.Buffer
 	stop func()
 }
 
@@ -56,8 +40,8 @@ func start(t *testing.T, dir string, sets ...string) *started {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &buffer{}
-	p, err := Open(t.Context(), Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil)), Version: "test"})
+	log := &testlog.Buffer{}
+	p, err := Open(t.Context(), service.Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil)), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +187,7 @@ func TestWrongPolicyIsRefusedAtStartAndKeptOutLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), Options{Config: c, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "policy.yaml:5") {
+	if _, err := Open(t.Context(), service.Options{Config: c, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "policy.yaml:5") {
 		t.Errorf("start with a wrong policy: %v", err)
 	}
 	write("name: mine\nrules:\n  - name: all\n    when: \"true\"\n    action: deny\n    reason: a test\n")

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
 		addUntilKilled(path)
 	}
+	if dir := os.Getenv(queueChildEnv); dir != "" {
+		queueUntilKilled(dir)
+	}
 	os.Exit(m.Run())
 }
 

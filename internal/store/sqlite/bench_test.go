@@ -1,25 +1,13 @@
 package sqlite
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/store/storetest"
 )
-
-// varied makes the nth event of a crowd of clients with a few hundred agents.
-func varied(n int) *defense.Event {
-	return event(n, func(e *defense.Event) {
-		e.Time = noon.Add(time.Duration(n) * time.Millisecond)
-		h := uint32(n) * 2654435761
-		e.Client.Address = fmt.Sprintf("%d.%d.%d.%d", 1+h>>24%200, h>>16&255, h>>8&255, h&255)
-		e.Request.Agent = fmt.Sprintf("Mozilla/5.0 (X11; Linux x86_64) Chrome/%d.0.0.0", h%300)
-		e.Request.Path = fmt.Sprintf("/wiki/Page_%d", h%100000)
-		e.Request.Query = fmt.Sprintf("oldid=%d&action=history", h)
-	})
-}
 
 // BenchmarkAppend reports events a second in batches of 500, as the recorder writes them, and their size on disk.
 func BenchmarkAppend(b *testing.B) {
@@ -30,7 +18,7 @@ func BenchmarkAppend(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		for i := range batch {
-			batch[i] = varied(n)
+			batch[i] = storetest.Varied(n)
 			n++
 		}
 		b.StartTimer()
@@ -56,7 +44,7 @@ func BenchmarkSummary(b *testing.B) {
 	for n := 0; n < 100_000; n += 500 {
 		batch := make([]*defense.Event, 500)
 		for i := range batch {
-			batch[i] = varied(n + i)
+			batch[i] = storetest.Varied(n + i)
 		}
 		appendAll(b, a, batch...)
 	}
@@ -77,7 +65,7 @@ func BenchmarkNewest(b *testing.B) {
 	for n := 0; n < 20_000; n += 500 {
 		batch := make([]*defense.Event, 500)
 		for i := range batch {
-			batch[i] = varied(n + i)
+			batch[i] = storetest.Varied(n + i)
 		}
 		appendAll(b, a, batch...)
 	}

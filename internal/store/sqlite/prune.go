@@ -6,20 +6,22 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/store/rows"
 )
 
 const (
 	// chunk is how many events one transaction removes: few enough that a batch that waits meanwhile hardly notices.
 	chunk = 1000
+	// step is how many events are removed before the size is measured again: few enough that a small archive keeps most of what fits.
+	step = 200
 	// vacuumPages is how many free pages one step gives back to the file system.
 	vacuumPages = 500
-	// countersFor is how long counters are kept, so that a year can be compared with the one before.
-	countersFor = 2 * 366 * 24 * time.Hour
 )
 
 // Prune removes the oldest events until none is older than maxAge and file and
 // WAL together are no larger than maxBytes; 0 sets no limit. It returns free space to the file system. It works in small
-// transactions, between which batches are written. An empty archive takes about 100 KiB, whatever maxBytes says.
+// transactions, between which batches are written. Where space is short, cases without label have no more than a quarter of it. An empty archive takes about 100 KiB, whatever maxBytes says.
 func (a *Archive) Prune(ctx context.Context, maxAge time.Duration, maxBytes int64, now time.Time) (removed int, err error) {
 	defer func() {
 		if err != nil {
@@ -33,7 +35,7 @@ func (a *Archive) Prune(ctx context.Context, maxAge time.Duration, maxBytes int6
 			return removed, err
 		}
 	}
-	for maxBytes > 0 {
+	for trimmed := false; maxBytes > 0; {
 		used, err := a.used(ctx)
 		if err != nil {
 			return removed, err
@@ -41,7 +43,13 @@ func (a *Archive) Prune(ctx context.Context, maxAge time.Duration, maxBytes int6
 		if used <= maxBytes {
 			break
 		}
-		n, err := a.removeOnce(ctx, "SELECT seq FROM events ORDER BY time LIMIT ?")
+		if !trimmed {
+			trimmed = true
+			if err := a.trimCases(ctx, maxBytes/4); err != nil {
+				return removed, err
+			}
+		}
+		n, err := a.removeOnce(ctx, step, "SELECT seq FROM events ORDER BY time LIMIT ?")
 		removed += n
 		if err != nil {
 			return removed, err
@@ -50,7 +58,7 @@ func (a *Archive) Prune(ctx context.Context, maxAge time.Duration, maxBytes int6
 		if err := a.tidy(ctx, now); err != nil {
 			return removed, err
 		}
-		if n < chunk { // none is left
+		if n < step { // none is left
 			break
 		}
 	}
@@ -60,19 +68,22 @@ func (a *Archive) Prune(ctx context.Context, maxAge time.Duration, maxBytes int6
 	return removed, a.shrink(ctx)
 }
 
-// Erase removes the events of the clients in the prefix, in whatever form their addresses were stored, and
+// Erase removes the events and cases of the clients in the prefix and takes them out of the samples of campaigns, in whatever form their addresses were stored, and
 // overwrites what is left of them in the file. With truncated addresses that takes their whole /24 or /48 along, for
-// they cannot be told apart.
+// they cannot be told apart. It returns how many events there were.
 func (a *Archive) Erase(ctx context.Context, client netip.Prefix) (removed int, err error) {
 	var c conditions
-	if err := a.privacy.match(&c, client); err != nil {
+	if err := a.match(&c, client); err != nil {
 		return 0, err
 	}
 	if removed, err = a.remove(ctx, "SELECT seq FROM events"+c.where()+" LIMIT ?", c.args...); err == nil {
+		err = a.eraseCases(ctx, client)
+	}
+	if err == nil {
 		err = a.shrink(ctx)
 	}
 	if err != nil {
-		return removed, fmt.Errorf("erasing events of %s: %w", client, err)
+		return removed, fmt.Errorf("erasing what is kept of %s: %w", client, err)
 	}
 	return removed, nil
 }
@@ -80,7 +91,7 @@ func (a *Archive) Erase(ctx context.Context, client netip.Prefix) (removed int, 
 // remove deletes the events that the query selects by its last argument, chunk by chunk.
 func (a *Archive) remove(ctx context.Context, query string, args ...any) (removed int, err error) {
 	for {
-		n, err := a.removeOnce(ctx, query, args...)
+		n, err := a.removeOnce(ctx, chunk, query, args...)
 		removed += n
 		if err != nil || n < chunk {
 			return removed, err
@@ -88,9 +99,9 @@ func (a *Archive) remove(ctx context.Context, query string, args ...any) (remove
 	}
 }
 
-func (a *Archive) removeOnce(ctx context.Context, query string, args ...any) (removed int, err error) {
+func (a *Archive) removeOnce(ctx context.Context, limit int, query string, args ...any) (removed int, err error) {
 	err = a.write(ctx, func(tx *sql.Tx, _ *files) error {
-		res, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq IN ("+query+")", append(args[:len(args):len(args)], chunk)...)
+		res, err := tx.ExecContext(ctx, "DELETE FROM events WHERE seq IN ("+query+")", append(args[:len(args):len(args)], limit)...)
 		if err != nil {
 			return err
 		}
@@ -121,13 +132,13 @@ func (a *Archive) tidy(ctx context.Context, now time.Time) error {
 		}
 		unused, args := "1", []any{}
 		if oldest.Valid {
-			unused, args = "last < ?", []any{floor(oldest.Int64, minuteMillis)}
+			unused, args = "last < ?", []any{rows.Floor(oldest.Int64, minuteMillis)}
 		}
 		// What is left over is for the next time; the transaction stays short.
 		if _, err := tx.ExecContext(ctx, "DELETE FROM agents WHERE id IN (SELECT id FROM agents WHERE "+unused+" LIMIT 10000)", args...); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, "DELETE FROM counters WHERE hour < ?", floorHour(now.Add(-countersFor).UnixMilli()))
+		_, err := tx.ExecContext(ctx, "DELETE FROM counters WHERE hour < ?", rows.FloorHour(now.Add(-rows.CountersFor).UnixMilli()))
 		return err
 	})
 }

@@ -66,6 +66,27 @@ CREATE TABLE counters (
 	PRIMARY KEY (hour, site, action, intended)
 ) STRICT, WITHOUT ROWID;
 `},
+	{oldest: 1, sql: `
+CREATE TABLE cases (
+	id      TEXT PRIMARY KEY,
+	kind    TEXT NOT NULL,
+	key     TEXT NOT NULL,    -- as the privacy settings let it be kept
+	site    TEXT NOT NULL,
+	last    INTEGER NOT NULL, -- last seen, Unix milliseconds
+	score   REAL NOT NULL,
+	outcome TEXT NOT NULL,
+	label   TEXT NOT NULL,
+	client  BLOB NOT NULL,    -- of a client's case, like that of events
+	prefix  BLOB NOT NULL,
+	body    TEXT NOT NULL     -- JSON of the whole case
+) STRICT;
+CREATE INDEX cases_last ON cases (last, id);
+CREATE INDEX cases_key ON cases (key);
+CREATE INDEX cases_client ON cases (client);
+CREATE TABLE counted (
+	id TEXT PRIMARY KEY -- ULID of a set of counters that was added
+) STRICT, WITHOUT ROWID;
+`},
 }
 
 // migrate brings the database to the version of the last step, in one transaction.

@@ -68,7 +68,7 @@ func TestUpgradeKeepsTheDataAndCanBeRolledBackByOneVersion(t *testing.T) {
 			}
 			continue
 		}
-		a := &Archive{path: path, o: options(), privacy: Privacy{}.masker(), files: files}
+		a := &Archive{path: path, o: options(), privacy: Privacy{}.Masker(), files: files}
 		appendAll(t, a, event(100))
 		if got := find(t, a, record.Filter{}); len(got) != 4 {
 			t.Errorf("%s: %d events, want 4", step.name, len(got))
@@ -82,7 +82,7 @@ func TestUpgradeKeepsTheDataAndCanBeRolledBackByOneVersion(t *testing.T) {
 func TestAFailedUpgradeChangesNothing(t *testing.T) {
 	path := closedFile(t, 3)
 	bad := append(slices.Clip(migrations), migration{oldest: 1, sql: "CREATE TABLE half (x)"}, migration{oldest: 1, sql: "CREATE NONSENSE"})
-	if _, err := openFiles(t.Context(), path, bad); err == nil || !strings.Contains(err.Error(), "version 3") {
+	if _, err := openFiles(t.Context(), path, bad); err == nil || !strings.Contains(err.Error(), "version 4") {
 		t.Fatalf("got %v", err)
 	}
 	a := open(t, path, options())

@@ -1,4 +1,4 @@
-// Package sqlite keeps the archive of events in one SQLite file: the default
+// Package sqlite keeps the archive of events and cases in one SQLite file: the default
 // for one machine.
 //
 // The file is in WAL mode with synchronous=NORMAL. A batch that Append has
@@ -26,7 +26,8 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/privacy"
+	"github.com/quickthorn/quickthorn/internal/store"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -61,30 +62,28 @@ const FileName = "archive.db"
 type Archive struct {
 	path    string
 	o       Options
-	privacy masker
+	privacy *privacy.Masker
 
 	mu    sync.RWMutex // held for reading while files is used, for writing when it is replaced
 	files *files
 }
 
-var (
-	_ record.Archive = (*Archive)(nil)
-	_ record.Reader  = (*Archive)(nil)
-)
+var _ store.Archive = (*Archive)(nil)
 
 // files are the connections to one database file.
 type files struct {
 	w, r                    *sql.DB // one connection, a few connections
 	insert, agent, addCount *sql.Stmt
+	putCase                 *sql.Stmt
 }
 
 // Open opens the archive at path, making the file if there is none, and brings its schema up to date.
 // The folder must exist. Errors wrap ErrCorrupt, ErrForeign or ErrNewer where they apply.
 func Open(ctx context.Context, path string, o Options) (*Archive, error) {
-	if err := o.Privacy.validate(); err != nil {
+	if err := o.Privacy.Validate(); err != nil {
 		return nil, fmt.Errorf("opening archive %s: %w", path, err)
 	}
-	a := &Archive{path: path, o: o, privacy: o.Privacy.masker()}
+	a := &Archive{path: path, o: o, privacy: o.Privacy.Masker()}
 	var err error
 	a.files, err = openFiles(ctx, path, migrations)
 	if errors.Is(err, ErrCorrupt) && o.Quarantine {
@@ -139,13 +138,13 @@ func (db *files) open(ctx context.Context, path string, steps []migration, isNew
 	for _, s := range []struct {
 		to  **sql.Stmt
 		sql string
-	}{{&db.insert, insertEvent}, {&db.agent, insertAgent}, {&db.addCount, addCounter}} {
+	}{{&db.insert, insertEvent}, {&db.agent, insertAgent}, {&db.addCount, addCounter}, {&db.putCase, putCase}} {
 		if *s.to, err = w.PrepareContext(ctx, s.sql); err != nil {
 			return explain(err)
 		}
 	}
 	// Damage to the first pages of each table shows here; elsewhere it shows when it is met.
-	for _, t := range []string{"events", "agents", "counters"} {
+	for _, t := range []string{"events", "agents", "counters", "cases"} {
 		var n int
 		if err := db.r.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM "+t+" LIMIT 1)").Scan(&n); err != nil {
 			return explain(err)
@@ -172,7 +171,7 @@ func connect(path, query string, pragmas ...string) (*sql.DB, error) {
 
 func (db *files) close() error {
 	var errs []error
-	for _, s := range []*sql.Stmt{db.insert, db.agent, db.addCount} {
+	for _, s := range []*sql.Stmt{db.insert, db.agent, db.addCount, db.putCase} {
 		if s != nil {
 			errs = append(errs, s.Close())
 		}
@@ -192,6 +191,15 @@ func (a *Archive) Close() error {
 	defer a.mu.Unlock()
 	if err := a.files.close(); err != nil {
 		return fmt.Errorf("closing archive: %w", err)
+	}
+	return nil
+}
+
+// Ping reads from the file; the error says why that cannot be done.
+func (a *Archive) Ping(ctx context.Context) error {
+	err := a.read(ctx, "SELECT version FROM schema", nil, func(*sql.Rows) error { return nil })
+	if err != nil {
+		return fmt.Errorf("reading archive %s: %w", a.path, err)
 	}
 	return nil
 }

@@ -1,0 +1,300 @@
+package redis
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/store"
+	"github.com/quickthorn/quickthorn/internal/telemetry"
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Defaults of the Options.
+const (
+	DefaultPrefix       = "quickthorn:"
+	DefaultQueueBytes   = 256 << 20
+	DefaultQueueBatches = 100_000
+	DefaultTimeout      = 2 * time.Second
+)
+
+// maxPrefix is the length of the longest prefix, in bytes.
+const maxPrefix = 128
+
+// slow is by how much longer than others a commit of many decisions may take.
+const slow = 10
+
+// Options say which server to use, and how.
+type Options struct {
+	// Addresses are "host:port", or the path of a Unix socket: of the server, of a few nodes of the Cluster, or of the Sentinels.
+	Addresses []string
+	Username  string // "" for the server's default user
+	Password  string
+	DB        int         // number of the database; 0 in a Cluster
+	TLS       *tls.Config // nil: no TLS
+
+	SentinelMaster   string // name under which Sentinels know the server; "" when there are none
+	SentinelUsername string // for the Sentinels themselves
+	SentinelPassword string
+
+	Cluster bool // Addresses are nodes of a Cluster
+
+	// Prefix begins every key and channel, so that several installations can share a server; "" is DefaultPrefix. It
+	// cannot hold spaces or any of {}*?[]\.
+	Prefix string
+
+	QueueBytes   int64         // bound of the queue's bodies, dead letters included, in bytes; 0: DefaultQueueBytes
+	QueueBatches int           // bound of the queue's batches, dead letters included; 0: DefaultQueueBatches
+	Timeout      time.Duration // of a call, connecting included; a commit of many decisions gets up to ten times as much. 0: DefaultTimeout
+
+	Now func() time.Time // nil: time.Now; leases go by the system's clock in any case
+	Log *slog.Logger     // nil: nothing is logged
+}
+
+// check completes the options and says what is wrong with them.
+func (o *Options) check() error {
+	if o.Prefix == "" {
+		o.Prefix = DefaultPrefix
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = DefaultQueueBytes
+	}
+	if o.QueueBatches == 0 {
+		o.QueueBatches = DefaultQueueBatches
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case len(o.Addresses) == 0:
+		return errors.New("no address")
+	case o.Cluster && o.SentinelMaster != "":
+		return errors.New("a Cluster is not watched by Sentinels: choose one of them")
+	case !o.Cluster && o.SentinelMaster == "" && len(o.Addresses) > 1:
+		return errors.New("several addresses are those of a Cluster or of Sentinels: say which")
+	case o.DB < 0 || o.DB > 1<<20:
+		return fmt.Errorf("there is no database %d", o.DB)
+	case o.Cluster && o.DB != 0:
+		return fmt.Errorf("a Cluster has the database 0 only, not %d", o.DB)
+	case o.QueueBytes < 0 || o.QueueBatches < 0 || o.Timeout < 0:
+		return errors.New("a bound below zero")
+	case len(o.Prefix) > maxPrefix:
+		return fmt.Errorf("a prefix of %d bytes, at most %d", len(o.Prefix), maxPrefix)
+	}
+	for _, r := range o.Prefix {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`{}*?[]\`, r) {
+			return fmt.Errorf("the prefix %q contains %q", o.Prefix, r)
+		}
+	}
+	for _, a := range o.Addresses {
+		if strings.HasPrefix(a, "/") {
+			if o.Cluster || o.SentinelMaster != "" {
+				return fmt.Errorf("the address %q: a Cluster or Sentinel has no Unix socket", a)
+			}
+			continue
+		}
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return fmt.Errorf("the address %q is not host:port", a)
+		}
+	}
+	return nil
+}
+
+// State is a store.State in Redis. It is safe for concurrent use, as are several in different processes.
+type State struct {
+	client  goredis.UniversalClient
+	o       Options
+	scripts scripts
+	log     log
+	queue   *Queue
+	deaf    *telemetry.State
+	waiting *telemetry.State
+	holder  string // what a lease says of this process
+}
+
+var _ store.State = (*State)(nil)
+
+// Open returns a State that uses a server. It does not connect yet: while the server is away calls fail, and they succeed once it is
+// back. The error says what is wrong with the options. Close the State when done.
+func Open(_ context.Context, o Options) (*State, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("opening the Redis store: %w", err)
+	}
+	silence()
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unnamed host"
+	}
+	s := &State{
+		client:  newClient(&o),
+		o:       o,
+		scripts: newScripts(),
+		deaf:    telemetry.NewState(o.Log, "the news of decisions cannot be heard", "the news of decisions is heard again", o.Now),
+		waiting: telemetry.NewState(o.Log, "a lease cannot be asked for", "a lease is asked for again", o.Now),
+		holder:  fmt.Sprintf("%s:%d", host, os.Getpid()),
+	}
+	s.queue = newQueue(s)
+	return s, nil
+}
+
+// silence stops the client library from writing a line to the standard error for every failed dial: what fails is
+// returned, and said once by who asked. Its logger is one for the whole process, so that it is set before the first use and only then.
+var silence = sync.OnceFunc(func() { goredis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// newClient returns the client for the kind of server. Nothing is tried again unasked: whether a call that failed may be repeated,
+// its caller knows.
+func newClient(o *Options) goredis.UniversalClient {
+	longest := slow * o.Timeout // of any call; contexts set what each may take
+	switch {
+	case o.Cluster:
+		return goredis.NewClusterClient(&goredis.ClusterOptions{
+			Addrs: o.Addresses, Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
+			Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
+			ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
+	case o.SentinelMaster != "":
+		return goredis.NewFailoverClient(&goredis.FailoverOptions{
+			MasterName: o.SentinelMaster, SentinelAddrs: o.Addresses, SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
+			Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLS,
+			Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
+			ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
+		})
+	}
+	return goredis.NewClient(&goredis.Options{
+		Addr: o.Addresses[0], Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLS,
+		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
+		ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// Close closes the connections. What is under way fails.
+func (s *State) Close() error {
+	if err := s.client.Close(); err != nil {
+		return fmt.Errorf("closing the Redis store: %w", err)
+	}
+	return nil
+}
+
+// Ping is nil while the server takes writes: one that only answers is of no use.
+func (s *State) Ping(ctx context.Context) error {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	if err := s.client.Set(ctx, s.key("ping"), s.holder, time.Minute).Err(); err != nil {
+		return fmt.Errorf("the Redis store: %w", explain(err))
+	}
+	return nil
+}
+
+// key returns the full name of a key or channel. All have the same hash tag.
+func (s *State) key(name string) string { return s.o.Prefix + "{state}:" + name }
+
+// limit gives a call the time it may take.
+func (s *State) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.o.Timeout)
+}
+
+// token returns a text that nobody else has.
+func token() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// unsure reports whether what was asked for may have happened although the answer is this error. What the server
+// itself refuses has not happened, as all our writes are single commands or scripts that look before they write.
+func unsure(err error) bool {
+	var said goredis.Error
+	var op *net.OpError
+	switch {
+	case err == nil, errors.As(err, &said), errors.Is(err, goredis.ErrClosed), errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted):
+		return false
+	case errors.As(err, &op) && op.Op == "dial":
+		return false
+	}
+	return true
+}
+
+// explain adds what an operator can do about the errors of a server.
+func explain(err error) error {
+	for _, e := range [...]struct{ code, hint string }{
+		{"OOM", "the Redis server has no memory left (maxmemory)"},
+		{"MISCONF", "the Redis server cannot write to its disk"},
+		{"READONLY", "the Redis server is a replica and takes no writes"},
+		{"LOADING", "the Redis server is still reading its data"},
+		{"MASTERDOWN", "the Redis server has lost its master"},
+		{"NOREPLICAS", "the Redis server has too few replicas"},
+		{"CLUSTERDOWN", "the Redis Cluster is incomplete"},
+		{"BUSY", "the Redis server is busy with a script"},
+		{"NOAUTH", "the Redis server wants a password"},
+		{"WRONGPASS", "the Redis server refuses the user name or password"},
+		{"NOPERM", "the Redis user may not do this: see the documentation for the permissions that are needed"},
+		{"WRONGTYPE", "a key is used by something else: choose another prefix"},
+	} {
+		if goredis.HasErrorPrefix(err, e.code+" ") {
+			return fmt.Errorf("%s: %w", e.hint, err)
+		}
+	}
+	return err
+}
+
+// Queue returns the queue.
+func (s *State) Queue() queue.Queue { return s.queue }
+
+// Settings returns the settings.
+func (s *State) Settings() store.Settings { return (*settings)(s) }
+
+// settings are the store.Settings of a State.
+type settings State
+
+// Get returns the value of a setting; nil when it was never put.
+func (s *settings) Get(ctx context.Context, key string) ([]byte, error) {
+	ctx, cancel := (*State)(s).limit(ctx)
+	defer cancel()
+	v, err := s.client.HGet(ctx, (*State)(s).key("settings"), key).Bytes()
+	if errors.Is(err, goredis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting setting %q: %w", key, explain(err))
+	}
+	return v, nil
+}
+
+// Put makes the value of a setting durable.
+func (s *settings) Put(ctx context.Context, key string, value []byte) error {
+	if len(value) > store.MaxSetting {
+		return fmt.Errorf("putting setting %q: %d bytes, at most %d", key, len(value), store.MaxSetting)
+	}
+	if key == "" {
+		return fmt.Errorf("putting setting %q: no name", key)
+	}
+	ctx, cancel := (*State)(s).limit(ctx)
+	defer cancel()
+	if err := s.client.HSet(ctx, (*State)(s).key("settings"), key, value).Err(); err != nil {
+		return fmt.Errorf("putting setting %q: %w", key, explain(err))
+	}
+	return nil
+}
