@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-need=(curl git wrk nginx chromium redis-server postgres ip debootstrap)
+need=(curl git wrk nginx chromium redis-server postgres ip debootstrap shellcheck)
 missing=()
 for program in "${need[@]}"; do
 	PATH="$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')" command -v "$program" >/dev/null || missing+=("$program")
