@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/quickthorn/quickthorn/internal/challenge"
 	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
@@ -127,12 +126,16 @@ func (env *environment) explain(ctx context.Context, cfg *config.Config, q *expl
 		Decisions: set, Policy: func() *policy.Policy { return pol }, Mode: func() defense.Mode { return m }, Posture: func() defense.Posture { return tension },
 	})
 	var clearer explain.Clearer
-	if key, err := os.ReadFile(proxy.ClearanceKeyFile(cfg)); err == nil && len(key) >= challenge.KeySize {
-		s, err := challenge.NewSigner(key[:challenge.KeySize]) // as LoadKey reads it
+	if _, err := os.Stat(proxy.ClearanceKeyFile(cfg)); err == nil { // without one, none is made here
+		signer, err := proxy.OpenSigner(cfg)
 		if err != nil {
 			return nil, err
 		}
-		clearer = challenge.NewCheck(s, cfg.Challenge.Validity)
+		gate, _, err := proxy.NewGate(cfg, signer, nil)
+		if err != nil {
+			return nil, err
+		}
+		clearer = gate
 	}
 	return explain.Ask(q, profiler, e, clearer, time.Now())
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,11 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/answer"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/keyfile"
 	"github.com/quickthorn/quickthorn/internal/knowledge"
 	"github.com/quickthorn/quickthorn/internal/policy"
+	"github.com/quickthorn/quickthorn/internal/proxy"
 )
 
 func checkCommand(env *environment) *cobra.Command {
@@ -82,17 +83,19 @@ func (env *environment) checkFiles(cfg *config.Config) (ok bool) {
 		}
 	}
 	if name := cfg.Challenge.KeyFile; name != "" {
-		key, err := os.ReadFile(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it is made at the start, if its directory is there
-			if _, err := os.Stat(filepath.Dir(name)); err != nil {
-				bad("challenge.keyFile", err)
-			}
-		case err != nil:
-			bad("challenge.keyFile", err)
-		case len(key) < challenge.KeySize:
-			bad("challenge.keyFile", fmt.Errorf("%s has %d bytes, a key has at least %d", name, len(key), challenge.KeySize))
+		_, found, err := keyfile.Existing(name)
+		if err == nil && !found { // it is made at the start, if its directory is there
+			_, err = os.Stat(filepath.Dir(name))
 		}
+		if err != nil {
+			bad("challenge.keyFile", err)
+		}
+	}
+	if _, err := answer.Open(cfg.Challenge.Pages); err != nil {
+		bad("challenge.pages", err)
+	}
+	if _, _, err := proxy.NewGate(cfg, &clearance.Signer{}, nil); err != nil {
+		bad("challenge", err)
 	}
 	for _, p := range problems {
 		fmt.Fprintln(env.Stderr, p)

@@ -1,24 +1,25 @@
 // Package answer writes the responses that the edge makes itself: refusals,
 // challenge pages, gateway errors.
 //
-// Each answer comes in three forms, and the request's kind chooses: a page for
+// Each answer comes in three forms, and the request's kind chooses: a page in the reader's language for
 // what a person opens, application/problem+json (RFC 9457) for programs that speak JSON, plain text for
-// the rest (git, feeds, command-line clients). No answer may be stored by a cache or change what a search
+// the rest (git, feeds, command-line clients), these two in English. No answer may be stored by a cache or change what a search
 // engine knows of a page: all are no-store, none says noindex.
 package answer
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"html"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/challenge/script"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/language"
+	"github.com/quickthorn/quickthorn/internal/page"
 )
 
 // Form is the shape of an answer.
@@ -47,133 +48,168 @@ func FormFor(kind defense.Kind, accept string) Form {
 	return FormText
 }
 
-// Answer is one response of the edge's own.
+// Answer is one response of the edge's own. The view's language is chosen by Write.
 type Answer struct {
+	page.View
 	Status     int
-	Title      string        // short: the problem's title, the page's heading
-	Detail     string        // one or two sentences of plain text
 	RetryAfter time.Duration // 0: no Retry-After; rounded up to whole seconds
-	RequestID  string        // what a reader quotes when they ask the owner; "" if none
-	Contact    string        // how to reach the owner: mail address or URL; "" if not set
-	Refresh    string        // same-site address that the page goes on to; "" for none
-	Delay      time.Duration // before the refresh
-	Link       string        // same-site address offered as a link, used with LinkText
-	LinkText   string
+	// Embedded pages may stand in frames on other sites; Elsewhere are origins that the page may load from beside its own.
+	Embedded  bool
+	Elsewhere []string
 }
 
-const style = `:root{color-scheme:light dark}body{font:1.125rem/1.6 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1.25rem}` +
-	`h1{font-size:1.6rem;line-height:1.25}code{font-size:.9em;overflow-wrap:anywhere}footer{margin-top:3rem;font-size:.875rem;opacity:.8}` +
-	`a{color:LinkText}`
+// New returns an answer with a title and a sentence.
+func New(status int, title, text language.Key) *Answer {
+	return &Answer{Status: status, View: page.View{Title: title, Text: text}}
+}
+
+// Writer writes answers, and has what their pages load. It is safe for concurrent use.
+type Writer struct {
+	*page.Pages
+	languages *language.Catalogues
+	scripts   *script.Scripts
+}
+
+// Open returns a writer with all languages, scripts, and the pages of which the files in dir replace the built-in ones; see page.Open.
+func Open(dir string) (*Writer, error) {
+	w := &Writer{}
+	var err error
+	if w.languages, err = language.Load(); err != nil {
+		return nil, fmt.Errorf("messages: %w", err)
+	}
+	if w.scripts, err = script.Load(); err != nil {
+		return nil, err
+	}
+	w.Pages, err = page.Open(dir, w.languages)
+	return w, err
+}
+
+// Script is the address of the challenge page's script, Worker that of its worker.
+func (w *Writer) Script() string { return page.AssetPrefix + w.scripts.Challenge() }
+
+// Worker is the address of the script that a challenge page's workers run.
+func (w *Writer) Worker() string { return page.AssetPrefix + w.scripts.Worker() }
+
+// forever is the lifetime of what has a hash of its content in its name (RFC 8246).
+var forever = []string{"public, max-age=31536000, immutable"}
+
+// WriteAsset sends the style sheet, logo or script with that name, and reports how many bytes that were; ok is false if there is none.
+func (w *Writer) WriteAsset(rw http.ResponseWriter, r *http.Request, name string) (n int, ok bool) {
+	a, ok := w.Asset(name)
+	if !ok {
+		f, found := w.scripts.Find(name)
+		if !found {
+			return 0, false
+		}
+		a = page.Asset{Name: f.Name, ContentType: f.ContentType, Body: f.Body, Gzip: f.Gzip}
+	}
+	h := rw.Header()
+	h["Cache-Control"], h["X-Content-Type-Options"] = forever, nosniff
+	h.Set("Content-Type", a.ContentType)
+	h.Set("Vary", "Accept-Encoding")
+	body := a.Body
+	if len(a.Gzip) > 0 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		body = a.Gzip
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	rw.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		n, _ = rw.Write(body) // an error means that the client is gone; there is nobody to tell
+	}
+	return n, true
+}
+
+// Language returns the language that a request's pages are in.
+func (w *Writer) Language(h http.Header) *language.Language {
+	return w.languages.Match(h.Get("Accept-Language"))
+}
+
+const policy = "default-src 'self'; base-uri 'none'; form-action 'self'"
 
 var (
-	policy = "default-src 'none'; style-src 'sha256-" + styleHash() + "'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
 	// Shared header values: assigning these slices costs no allocation. They are never appended to.
-	noStore    = []string{"no-store"}
-	vary       = []string{"Accept, Cookie, User-Agent"}
-	nosniff    = []string{"nosniff"}
-	csp        = []string{policy}
-	typePage   = []string{"text/html; charset=utf-8"}
-	typeText   = []string{"text/plain; charset=utf-8"}
-	typeProb   = []string{"application/problem+json"}
-	noReferrer = []string{"same-origin"}
+	noStore     = []string{"no-store"}
+	vary        = []string{"Accept, Accept-Language, Cookie, User-Agent"}
+	nosniff     = []string{"nosniff"}
+	csp         = []string{policy + "; frame-ancestors 'self'"}
+	cspEmbedded = []string{policy}
+	typePage    = []string{"text/html; charset=utf-8"}
+	typeText    = []string{"text/plain; charset=utf-8"}
+	typeProb    = []string{"application/problem+json"}
+	noReferrer  = []string{"same-origin"}
 )
 
-func styleHash() string {
-	sum := sha256.Sum256([]byte(style))
-	return base64.StdEncoding.EncodeToString(sum[:])
-}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 8192); return &b }}
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+// maxBuffer bounds what is kept for the next answer: a held form makes a page large.
+const maxBuffer = 64 << 10
 
 // Write sends the answer in that form. For HEAD the header alone is sent.
 // It returns the number of body bytes written; an error means that the client is gone.
-func Write(w http.ResponseWriter, r *http.Request, f Form, a *Answer) (int, error) {
-	h := w.Header()
+func (w *Writer) Write(rw http.ResponseWriter, r *http.Request, f Form, a *Answer) (int, error) {
+	h := rw.Header()
 	h["Cache-Control"], h["Vary"], h["X-Content-Type-Options"] = noStore, vary, nosniff
 	if a.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((a.RetryAfter+time.Second-1)/time.Second)))
 	}
 	bp := buffers.Get().(*[]byte)
-	defer buffers.Put(bp)
 	b := (*bp)[:0]
 	switch f {
 	case FormPage:
-		h["Content-Type"], h["Content-Security-Policy"], h["Referrer-Policy"] = typePage, csp, noReferrer
-		b = a.page(b)
+		h["Content-Type"], h["Content-Security-Policy"], h["Referrer-Policy"] = typePage, a.policy(), noReferrer
+		if a.Language == nil {
+			a.Language = w.Language(r.Header)
+		}
+		b = w.Append(b, &a.View)
 	case FormProblem:
 		h["Content-Type"] = typeProb
-		b = a.problem(b)
+		b = a.problem(b, w.languages.Match(""))
 	default:
 		h["Content-Type"] = typeText
-		b = a.text(b)
+		b = a.text(b, w.languages.Match(""))
 	}
-	*bp = b
+	if cap(b) <= maxBuffer {
+		*bp = b
+		defer buffers.Put(bp)
+	}
 	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.WriteHeader(a.Status)
+	rw.WriteHeader(a.Status)
 	if r.Method == http.MethodHead {
 		return 0, nil
 	}
-	return w.Write(b)
+	return rw.Write(b)
 }
 
-func (a *Answer) page(b []byte) []byte {
-	b = append(b, `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`...)
-	if a.Refresh != "" {
-		b = append(b, `<meta http-equiv="refresh" content="`...)
-		b = strconv.AppendInt(b, int64((a.Delay+time.Second-1)/time.Second), 10)
-		b = append(b, `;url=`...)
-		b = append(b, html.EscapeString(a.Refresh)...)
-		b = append(b, `">`...)
-	}
-	b = append(b, `<title>`...)
-	b = append(b, html.EscapeString(a.Title)...)
-	b = append(b, `</title><style>`+style+`</style></head><body><main><h1>`...)
-	b = append(b, html.EscapeString(a.Title)...)
-	b = append(b, `</h1><p>`...)
-	b = append(b, html.EscapeString(a.Detail)...)
-	b = append(b, `</p>`...)
-	if a.Link != "" {
-		b = append(b, `<p><a href="`...)
-		b = append(b, html.EscapeString(a.Link)...)
-		b = append(b, `">`...)
-		b = append(b, html.EscapeString(a.LinkText)...)
-		b = append(b, `</a></p>`...)
-	}
-	b = append(b, `</main>`...)
-	if a.Contact == "" && a.RequestID == "" {
-		return append(b, `</body></html>`...)
-	}
-	b = append(b, `<footer>`...)
-	if a.Contact != "" {
-		b = append(b, `<p>Is this wrong? Tell the site’s owner: `...)
-		if href := contactHref(a.Contact); href != "" {
-			b = append(b, `<a href="`...)
-			b = append(b, html.EscapeString(href)...)
-			b = append(b, `">`...)
-			b = append(b, html.EscapeString(a.Contact)...)
-			b = append(b, `</a>`...)
-		} else {
-			b = append(b, html.EscapeString(a.Contact)...)
-		}
-		b = append(b, `</p>`...)
-	}
-	if a.RequestID != "" {
-		// A name that a reader can quote: the owner finds the request by it.
-		b = append(b, `<p>Request number: <code>`...)
-		b = append(b, html.EscapeString(a.RequestID)...)
-		b = append(b, `</code></p>`...)
-	}
-	return append(b, `</footer></body></html>`...)
-}
-
-func contactHref(c string) string {
+func (a *Answer) policy() []string {
 	switch {
-	case strings.HasPrefix(c, "https://"), strings.HasPrefix(c, "http://"), strings.HasPrefix(c, "mailto:"):
-		return c
-	case strings.Count(c, "@") == 1 && !strings.ContainsAny(c, " \t<>\"'"):
-		return "mailto:" + c
+	case len(a.Elsewhere) > 0:
+		from := " 'self' " + strings.Join(a.Elsewhere, " ")
+		// Providers' widgets style themselves inline; everything of ours does without.
+		p := policy + "; script-src" + from + "; frame-src" + from + "; connect-src" + from + "; img-src" + from + "; style-src" + from + " 'unsafe-inline'"
+		if !a.Embedded {
+			p += "; frame-ancestors 'self'"
+		}
+		return []string{p}
+	case a.Embedded:
+		return cspEmbedded
 	}
-	return ""
+	return csp
+}
+
+// Detail is the answer's text in that language: its sentences, and the reason if there is one.
+func (a *Answer) Detail(l *language.Language) string {
+	var parts []string
+	args := []language.Arg{language.Count("seconds", a.Count), language.Count("minutes", a.Count)}
+	for _, k := range []language.Key{a.Text, a.More} {
+		if s := l.Text(k, args...); s != "" {
+			parts = append(parts, s)
+		}
+	}
+	if a.Reason != "" {
+		parts = append(parts, l.Text(language.Reason, language.Text("reason", a.Reason)))
+	}
+	return strings.Join(parts, " ")
 }
 
 type problem struct {
@@ -185,20 +221,20 @@ type problem struct {
 	Contact   string `json:"contact,omitempty"`
 }
 
-func (a *Answer) problem(b []byte) []byte {
-	j, err := json.Marshal(problem{Type: "about:blank", Title: a.Title, Status: a.Status, Detail: a.Detail, RequestID: a.RequestID, Contact: a.Contact})
+func (a *Answer) problem(b []byte, l *language.Language) []byte {
+	j, err := json.Marshal(problem{Type: "about:blank", Title: l.Text(a.Title), Status: a.Status, Detail: a.Detail(l), RequestID: a.RequestID, Contact: a.Contact})
 	if err != nil { // strings and an int always marshal
 		panic(err)
 	}
 	return append(append(b, j...), '\n')
 }
 
-func (a *Answer) text(b []byte) []byte {
+func (a *Answer) text(b []byte, l *language.Language) []byte {
 	b = strconv.AppendInt(b, int64(a.Status), 10)
 	b = append(b, ' ')
-	b = append(b, a.Title...)
+	b = append(b, l.Text(a.Title)...)
 	b = append(b, '\n')
-	b = append(b, a.Detail...)
+	b = append(b, a.Detail(l)...)
 	b = append(b, '\n')
 	if a.Contact != "" {
 		b = append(b, "Contact: "...)

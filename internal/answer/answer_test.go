@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/language"
+	"github.com/quickthorn/quickthorn/internal/page"
 )
 
 func TestFormFollowsKindThenAccept(t *testing.T) {
@@ -33,20 +36,32 @@ func TestFormFollowsKindThenAccept(t *testing.T) {
 	}
 }
 
-func write(t *testing.T, method string, f Form, a *Answer) *httptest.ResponseRecorder {
+func open(t testing.TB) *Writer {
 	t.Helper()
-	w := httptest.NewRecorder()
-	if _, err := Write(w, httptest.NewRequest(method, "/", nil), f, a); err != nil {
+	w, err := Open("")
+	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-var denied = Answer{Status: 403, Title: `No <entry>`, Detail: `Ask "first" & often.`, RetryAfter: 1500 * time.Millisecond, RequestID: "01ABC", Contact: "owner@example.org"}
+func write(t *testing.T, method string, f Form, a Answer) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	if _, err := open(t).Write(w, httptest.NewRequest(method, "/", nil), f, &a); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+var denied = Answer{
+	Status: 403, RetryAfter: 1500 * time.Millisecond,
+	View: page.View{Title: language.RefusedTitle, Text: language.RefusedText, Reason: `asks for <entry> "first" & often`, RequestID: "01ABC", Contact: "owner@example.org"},
+}
 
 func TestNoFormIsStoredOrHidesThePageFromSearch(t *testing.T) {
 	for _, f := range []Form{FormPage, FormProblem, FormText} {
-		w := write(t, "GET", f, &denied)
+		w := write(t, "GET", f, denied)
 		if w.Code != 403 || w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Retry-After") != "2" {
 			t.Errorf("form %d: %d %v", f, w.Code, w.Header())
 		}
@@ -60,29 +75,25 @@ func TestNoFormIsStoredOrHidesThePageFromSearch(t *testing.T) {
 }
 
 func TestPageEscapesWhatItShows(t *testing.T) {
-	body := write(t, "GET", FormPage, &denied).Body.String()
-	if strings.Contains(body, "<entry>") || !strings.Contains(body, "No &lt;entry&gt;") || !strings.Contains(body, `href="mailto:owner@example.org"`) {
-		t.Fatal(body)
-	}
-	a := Answer{Status: 429, Title: "t", Refresh: `/.quickthorn/pass?to="><script>`, Delay: 2 * time.Second}
-	if body := write(t, "GET", FormPage, &a).Body.String(); strings.Contains(body, "<script>") || !strings.Contains(body, `content="2;url=/.quickthorn/pass?to=&#34;`) {
+	body := write(t, "GET", FormPage, denied).Body.String()
+	if strings.Contains(body, "<entry>") || !strings.Contains(body, "asks for &lt;entry&gt; &#34;first&#34; &amp; often") || !strings.Contains(body, `href="mailto:owner@example.org"`) {
 		t.Fatal(body)
 	}
 }
 
 func TestProblemIsJSON(t *testing.T) {
-	w := write(t, "GET", FormProblem, &denied)
+	w := write(t, "GET", FormProblem, denied)
 	var p map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatal(err)
 	}
-	if p["status"] != 403.0 || p["title"] != "No <entry>" || p["requestId"] != "01ABC" || w.Header().Get("Content-Type") != "application/problem+json" {
+	if p["status"] != 403.0 || p["title"] != "Not allowed" || p["detail"] != `This site does not serve this kind of request. The reason: asks for <entry> "first" & often.` || p["requestId"] != "01ABC" || w.Header().Get("Content-Type") != "application/problem+json" {
 		t.Fatalf("%v %v", p, w.Header())
 	}
 }
 
 func TestHeadHasTheLengthButNoBody(t *testing.T) {
-	g, h := write(t, "GET", FormPage, &denied), write(t, "HEAD", FormPage, &denied)
+	g, h := write(t, "GET", FormPage, denied), write(t, "HEAD", FormPage, denied)
 	if h.Body.Len() != 0 || h.Header().Get("Content-Length") != g.Header().Get("Content-Length") {
 		t.Fatalf("HEAD: %d bytes, length %q", h.Body.Len(), h.Header().Get("Content-Length"))
 	}
@@ -97,33 +108,58 @@ func (n nowhere) WriteHeader(int)             {}
 func BenchmarkDeniedPage(b *testing.B) {
 	r := httptest.NewRequest("GET", "/", nil)
 	w := nowhere{http.Header{}}
+	pages := open(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Write(w, r, FormPage, &denied); err != nil {
+		a := denied
+		if _, err := pages.Write(w, r, FormPage, &a); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-func TestPagesAreReadableByEverybody(t *testing.T) {
-	for name, a := range map[string]Answer{
-		"refusal":    denied,
-		"challenge":  {Status: 429, Title: "One moment", Detail: "Wait.", Refresh: "/p?a=1&b=2", Delay: time.Second, Link: "/p?a=1&b=2", LinkText: "Go on"},
-		"no contact": {Status: 502, Title: "Not available", Detail: "Try again."},
+func TestAPageIsInTheReadersLanguage(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Accept-Language", "he;q=0.8, xx, de-AT;q=0.9")
+	a := denied
+	if _, err := open(t).Write(w, r, FormPage, &a); err != nil {
+		t.Fatal(err)
+	}
+	if body := w.Body.String(); !strings.Contains(body, `<html lang="de" dir="ltr">`) || !strings.Contains(w.Header().Get("Vary"), "Accept-Language") {
+		t.Errorf("%v %s", w.Header(), body)
+	}
+}
+
+func TestAssetsAreKeptForEverAndCompressed(t *testing.T) {
+	pages := open(t)
+	for _, address := range []string{pages.Script(), pages.Worker()} {
+		for _, encoding := range []string{"", "gzip"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", address, nil)
+			r.Header.Set("Accept-Encoding", encoding)
+			n, ok := pages.WriteAsset(w, r, strings.TrimPrefix(address, page.AssetPrefix))
+			if !ok || n != w.Body.Len() || w.Header().Get("Content-Encoding") != encoding || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") || w.Header().Get("Content-Length") != strconv.Itoa(n) {
+				t.Errorf("%s %q: %d bytes, %v", address, encoding, n, w.Header())
+			}
+		}
+	}
+	if _, ok := pages.WriteAsset(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), "../answer.go"); ok {
+		t.Error("it serves what is no asset")
+	}
+}
+
+func TestAPageInAFrameElsewhereMayBeShownThere(t *testing.T) {
+	embedded, with := denied, denied
+	embedded.Embedded = true
+	with.Elsewhere = []string{"https://captcha.example.org"}
+	for want, a := range map[string]Answer{
+		"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'": denied,
+		"default-src 'self'; base-uri 'none'; form-action 'self'":                         embedded,
+		"script-src 'self' https://captcha.example.org":                                   with,
 	} {
-		page := write(t, "GET", FormPage, &a).Body.String()
-		for _, want := range []string{`<!doctype html>`, `<html lang="en">`, `<meta charset="utf-8">`, `name="viewport"`, `<title>`, `<main><h1>`, `color-scheme:light dark`} {
-			if strings.Count(page, want) != 1 {
-				t.Errorf("%s: %d times %s in %s", name, strings.Count(page, want), want, page)
-			}
-		}
-		for _, never := range []string{"<script", "src=", "http-equiv=\"refresh\" content=\"0", "<footer></footer>"} {
-			if strings.Contains(page, never) {
-				t.Errorf("%s: contains %s: %s", name, never, page)
-			}
-		}
-		if a.Link != "" && !strings.Contains(page, `<a href="/p?a=1&amp;b=2">Go on</a>`) {
-			t.Errorf("%s: who cannot be refreshed has no link: %s", name, page)
+		if got := write(t, "GET", FormPage, a).Header().Get("Content-Security-Policy"); !strings.Contains(got, want) || a.Embedded && strings.Contains(got, "frame-ancestors") {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

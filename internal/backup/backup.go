@@ -18,14 +18,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
 )
 
 // Files are the names in a backup: stores first, then keys. Any may be missing.
-var files = []string{embedded.FileName, sqlite.FileName, challenge.KeyFile, private.KeyFile, sqlite.PrivacyKeyFile}
+var files = []string{embedded.FileName, sqlite.FileName, clearance.KeyFile, clearance.KeyFile + clearance.PreviousSuffix, clearance.KeyFile + clearance.NextSuffix, private.KeyFile, sqlite.PrivacyKeyFile}
 
 // Source gives the tar of a data directory.
 type Source interface {

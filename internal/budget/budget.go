@@ -32,6 +32,7 @@ type Key struct {
 	Client netip.Prefix // the client's address or neighbourhood
 	Site   string
 	Class  string // path class
+	Token  uint64 // public number of a clearance or issued token
 }
 
 // Store holds the buckets. It is safe for concurrent use.
@@ -177,7 +178,7 @@ func (s *set) make(h uint64, at int64, c *shard) int {
 // hash returns the key's hash, never 0. Two keys with the same hash would share a
 // bucket; with 64 random bits that does not happen.
 func (s *Store) hash(k *Key) uint64 {
-	var b [8 + 8 + 8 + 16 + 1]byte
+	var b [8 + 8 + 8 + 16 + 1 + 8]byte
 	binary.LittleEndian.PutUint64(b[0:], maphash.String(s.seed, k.Limit))
 	if k.Site != "" {
 		binary.LittleEndian.PutUint64(b[8:], maphash.String(s.seed, k.Site))
@@ -195,6 +196,7 @@ func (s *Store) hash(k *Key) uint64 {
 		}
 		b[40] = byte(bits + 1)
 	}
+	binary.LittleEndian.PutUint64(b[41:], k.Token)
 	return max(maphash.Bytes(s.seed, b[:]), 1)
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,6 +40,9 @@ func (l *loader) check() {
 	l.checkSites()
 	l.checkSources()
 	l.checkSlowPath()
+	if c.Challenge.Captcha.Provider == "" && slices.Contains(c.Challenge.Kinds, "captcha") {
+		l.contradiction("challenge.kinds", "captcha needs challenge.captcha.provider", "challenge.captcha.provider")
+	}
 
 	p := &c.Posture
 	for _, pair := range [...]struct {

@@ -178,8 +178,25 @@ type Events struct {
 
 // Challenge configures checks and clearances.
 type Challenge struct {
-	KeyFile  string        `yaml:"keyFile" doc:"File with the key that signs clearances; empty means clearance.key in the data directory, made at the first start."`
-	Validity time.Duration `yaml:"validity" default:"7d" min:"10m" max:"90d" doc:"How long a clearance is good for."`
+	KeyFile   string        `yaml:"keyFile" doc:"File with the key that signs clearances; empty means clearance.key in the data directory, made at the first start. Keys in files of the same name with .previous and .next are accepted as well."`
+	Validity  time.Duration `yaml:"validity" default:"7d" min:"10m" max:"90d" doc:"How long a clearance is good for; it is renewed for who comes back in its second half."`
+	Kinds     []string      `yaml:"kinds" default:"work,refresh" enum:"silent,refresh,work,question,captcha" doc:"Kinds of challenge in the order in which they are tried, where a rule of the policy has none of its own. Who has no JavaScript gets the first that needs none, a question if there is none."`
+	Algorithm string        `yaml:"algorithm" default:"sha256" enum:"sha256,memory" doc:"What the browser calculates for kind work; memory takes a few megabytes and leaves graphics cards less of a lead."`
+	PerMinute int           `yaml:"perMinute" default:"60" min:"20" max:"65535" doc:"Pages a minute that a clearance is good for, when its challenge was work or a provider's; the others earn less."`
+	PerDay    int           `yaml:"perDay" default:"2000" min:"100" max:"10000000" doc:"Pages a day, likewise; beyond it another challenge is asked for."`
+	Pages     string        `yaml:"pages" example:"/etc/quickthorn/pages" doc:"Directory with files that replace the built-in pages' own: site.yaml (name, logo, colours), style.css, page.html, logo.svg or logo.png. A saved file is live within two seconds."`
+	Captcha   Captcha       `yaml:"captcha" doc:"A provider for kind captcha. Nobody is asked unless it is set."`
+}
+
+// Captcha configures a provider of checks.
+type Captcha struct {
+	Provider    string        `yaml:"provider" enum:"hcaptcha,turnstile,recaptcha,friendly-captcha,mcaptcha,cap,custom" doc:"Whose check it is; empty means none."`
+	SiteKey     string        `yaml:"siteKey" doc:"The site's public key at the provider."`
+	Secret      string        `yaml:"secret" secret:"true" doc:"The site's secret at the provider."`
+	VerifyURL   string        `yaml:"verifyUrl" example:"https://captcha.example.org/siteverify" doc:"Where answers are verified; needed for a provider that you run yourself, empty means the provider's own."`
+	ScriptURL   string        `yaml:"scriptUrl" example:"https://captcha.example.org/widget.js" doc:"The widget's script, likewise."`
+	Timeout     time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"30s" doc:"Time for the provider to answer; after it the visitor gets another kind of challenge."`
+	SendAddress bool          `yaml:"sendAddress" default:"false" doc:"Tell the provider the visitor's address."`
 }
 
 // Tarpit configures the holding of clients.

@@ -42,6 +42,8 @@ func (e *entry) value() string {
 		return e.key().prefix().String()
 	case defense.ScopeFingerprint:
 		return e.key().fingerprint().String()
+	case defense.ScopeToken:
+		return defense.TokenID(e.hi).String()
 	}
 	return e.about.agent
 }
@@ -69,13 +71,15 @@ func toUnix(t time.Time) uint32 {
 	return uint32(t.Unix())
 }
 
-// width orders scopes: a smaller value is narrower. Any address range is narrower than any
+// width orders scopes: a smaller value is narrower. A token is narrower than anything. Any address range is narrower than any
 // fingerprint, of which a pattern is the narrowest and a program the widest, and any fingerprint narrower than any
 // agent, of which the longer name is the narrower.
 func (e *entry) width() int {
 	switch e.scope {
 	case defense.ScopeAgent:
 		return 1<<16 - len(e.about.agent)
+	case defense.ScopeToken:
+		return -1
 	case defense.ScopeFingerprint:
 		return 1<<8 + int(e.key().fingerprint().Kind)
 	}
@@ -85,7 +89,7 @@ func (e *entry) width() int {
 // wide reports whether the decision is about more than one client. An IPv6 /64 is one.
 func (e *entry) wide() bool {
 	switch e.scope {
-	case defense.ScopeAddress:
+	case defense.ScopeAddress, defense.ScopeToken:
 		return false
 	case defense.ScopeRange:
 		return !oneClient(e.key().prefix())

@@ -29,10 +29,11 @@ var ErrTooManyAgents = errors.New("too many agent decisions")
 type Set struct {
 	protected []netip.Prefix
 
-	byKey  table                      // addresses, ranges and fingerprints
+	byKey  table                      // all but agents
 	ranges atomic.Pointer[bart.Lite]  // which ranges are in byKey
 	agents atomic.Pointer[agentIndex] // nil: no agent decision
 	prints atomic.Int64               // fingerprints in byKey; 0: no request needs hashing
+	tokens atomic.Int64               // tokens in byKey
 
 	mu     sync.Mutex // held by writers, never across I/O
 	byID   map[string]*entry
@@ -115,6 +116,7 @@ type Subject struct {
 	Addr  netip.Addr // unmapped; invalid if unknown
 	Agent string     // the User-Agent header
 	Site  string
+	Token defense.TokenID // of a good clearance or issued token; 0 if there is none
 	// What makes the fingerprints, see defense.Fingerprints; the path is the normalised one. A Shape of 0, not
 	// observed, has no fingerprints.
 	Shape            uint64
@@ -166,6 +168,11 @@ func (s *Set) lookup(q *Subject, w *winners) {
 			}
 		}
 	}
+	if q.Token != 0 && s.tokens.Load() != 0 {
+		for p := s.byKey.find(tokenKey(q.Token)); p.next(); {
+			w.consider(p.e)
+		}
+	}
 	if q.Shape != 0 && s.prints.Load() != 0 {
 		s.lookupFingerprints(q, w)
 	}
@@ -210,6 +217,12 @@ func (s *Set) check(d defense.Decision) (item, error) {
 			return item{}, &InvalidError{"value", err.Error()}
 		}
 		return item{d, fingerprintKey(f)}, nil
+	case defense.ScopeToken:
+		t, err := defense.ParseTokenID(d.Value)
+		if err != nil {
+			return item{}, &InvalidError{"value", err.Error()}
+		}
+		return item{d, tokenKey(t)}, nil
 	}
 	p, err := defense.ParseAddressOrPrefix(d.Value)
 	if err != nil {
@@ -337,6 +350,11 @@ func (c *change) put(e *entry) {
 			s.prints.Add(1) // first, so that a reader who looks finds it
 		}
 		s.byKey.put(e)
+	case defense.ScopeToken:
+		if old == nil {
+			s.tokens.Add(1)
+		}
+		s.byKey.put(e)
 	default:
 		s.byKey.put(e)
 	}
@@ -362,6 +380,9 @@ func (c *change) remove(e *entry) {
 	case defense.ScopeFingerprint:
 		s.byKey.remove(e.key(), e.id)
 		s.prints.Add(-1)
+	case defense.ScopeToken:
+		s.byKey.remove(e.key(), e.id)
+		s.tokens.Add(-1)
 	default:
 		s.byKey.remove(e.key(), e.id)
 	}

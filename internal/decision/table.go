@@ -13,10 +13,16 @@ import (
 // where no prefix can: beyond 128 bits.
 type key struct {
 	hi, lo uint64
-	bits   uint8 // 0..128, or fingerprintBits and the kind
+	bits   uint8 // 0..128, or fingerprintBits and the kind, or tokenBits
 }
 
-const fingerprintBits = 200
+const (
+	fingerprintBits = 200
+	tokenBits       = 255
+)
+
+// tokenKey returns the key of a clearance or an issued token.
+func tokenKey(t defense.TokenID) key { return key{hi: uint64(t), bits: tokenBits} }
 
 // fingerprintKey returns the key of a fingerprint.
 func fingerprintKey(f defense.Fingerprint) key {

@@ -17,7 +17,7 @@ const (
 	ScopeASN
 	ScopeFingerprint
 	ScopeAgent // a substring of the User-Agent at token boundaries, without case
-	ScopeToken // a clearance token's public id
+	ScopeToken // the public number of a clearance or an issued token
 	ScopeAll
 )
 
@@ -115,12 +115,18 @@ func (d *Decision) Normalize() error {
 			return fmt.Errorf("value: %w", err)
 		}
 		d.Value = f.String()
+	case ScopeToken:
+		t, err := ParseTokenID(d.Value)
+		if err != nil {
+			return fmt.Errorf("value: %w", err)
+		}
+		d.Value = t.String()
 	case ScopeAgent:
 		if n := len(d.Value); n < 3 || n > 256 {
 			return fmt.Errorf("value: an agent needs 3 to 256 characters, not %d", n)
 		}
 	default:
-		return fmt.Errorf("scope: %q is not enforced by this version: use address, range, fingerprint or agent", d.Scope)
+		return fmt.Errorf("scope: %q is not enforced by this version: use address, range, fingerprint, agent or token", d.Scope)
 	}
 	switch d.Action {
 	case Allow, Throttle, Challenge, Tarpit, Deny:

@@ -34,7 +34,7 @@ type Event struct {
 func EventOf(p *Profile) *Event {
 	e := &Event{
 		Schema: EventSchema, Kind: "request", Time: p.Time, Site: p.Site,
-		Client: EventClient{ASN: p.Client.ASN, Country: p.Client.Country, Token: p.Clearance.ID},
+		Client: EventClient{ASN: p.Client.ASN, Country: p.Client.Country, Token: p.Clearance.ID.String()},
 		Request: EventRequest{
 			Method: p.Method, Host: p.Host, Path: p.Path, Query: p.Query, Kind: p.Kind, Class: p.Class, Family: p.Agent.Family,
 			Protocol: p.Protocol, Agent: p.Agent.Text.Value, Referrer: p.Headers.Referer.Value,

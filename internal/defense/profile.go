@@ -203,9 +203,3 @@ type Identity struct {
 	Status  IdentityStatus
 	How     string // "range", "dns", "signature", "" if not proved
 }
-
-// Clearance is the state of the token that a solved challenge earned.
-type Clearance struct {
-	Valid bool
-	ID    string // public token id
-}

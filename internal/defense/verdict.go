@@ -63,6 +63,11 @@ type Verdict struct {
 	Posture    Posture
 	DecisionID string
 	RetryAfter time.Duration // for Throttle and answers to non-navigations; 0 if none
-	Signals    []Signal      // all that fired, rules that adjust the score included
-	Shadow     []ShadowHit
+	// Ladder and Status are for Challenge, as the rule has them: the zero values leave them to the configuration.
+	Ladder Ladder
+	Status int
+	// Spent says that a clearance would have satisfied the challenge, had its day's budget not been spent.
+	Spent   bool
+	Signals []Signal // all that fired, rules that adjust the score included
+	Shadow  []ShadowHit
 }

@@ -19,9 +19,11 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/challenge/captcha"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/engine"
+	"github.com/quickthorn/quickthorn/internal/language"
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/posture"
 	"github.com/quickthorn/quickthorn/internal/profile"
@@ -36,14 +38,16 @@ type Recorder interface {
 	Record(e *defense.Event)
 }
 
-// Options are the parts of an edge. All are required but Contact and Now.
+// Options are the parts of an edge. All are required but Contact, Widget and Now.
 type Options struct {
 	Name     string // of this edge, in events
 	Sites    []Site
 	Clients  *clientaddr.Resolver
 	Profiler *profile.Profiler
 	Engine   *engine.Engine
-	Check    *challenge.Check
+	Gate     *challenge.Gate
+	Answers  *answer.Writer
+	Widget   captcha.Widget // of the provider for kind captcha; zero if there is none
 	Posture  *posture.Gauge
 	Recorder Recorder
 	NewID    func() string // request and event ids: ULIDs
@@ -73,8 +77,8 @@ type Edge struct {
 // stats are counted without locks; Collector shows them.
 type stats struct {
 	upstreamFailures [upstream.FailureKinds]atomic.Uint64
-	challenges       [4]atomic.Uint64 // by challenge.Outcome
-	issued           atomic.Uint64
+	challenges       [challenge.Outcomes]atomic.Uint64
+	issued           [8]atomic.Uint64 // by defense.ChallengeKind
 	unknownHost      atomic.Uint64
 	panics           atomic.Uint64
 }
@@ -115,6 +119,8 @@ type visit struct {
 	upstream time.Duration // until the upstream's header
 	held     time.Duration // in the tarpit
 	outcome  *defense.EventOutcome
+	cookies  []string // that the answer sets, whoever makes it
+	request  *http.Request
 }
 
 // reset makes v ready for a request. The scratch is left as it is: the engine
@@ -122,7 +128,7 @@ type visit struct {
 func (v *visit) reset(now time.Time) {
 	v.profile, v.verdict = defense.Profile{}, defense.Verdict{}
 	v.site, v.start, v.asked, v.peer = nil, now, time.Time{}, netip.Addr{}
-	v.status, v.bytes, v.upstream, v.held, v.outcome = 0, 0, 0, 0, nil
+	v.status, v.bytes, v.upstream, v.held, v.outcome, v.cookies, v.request = 0, 0, 0, 0, nil, nil, nil
 }
 
 // ServeHTTP is the way of a request.
@@ -144,12 +150,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.Profiler.FromRequest(p, r, defense.NewClient(client), v.start)
 	p.Scheme = e.Clients.Scheme(v.peer, r.Header, r.TLS != nil)
 	if r.Method == http.MethodConnect {
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusMethodNotAllowed, Title: "Method not allowed", Detail: "This is not a forward proxy."})
+		e.answer(v, w, r, answer.New(http.StatusMethodNotAllowed, language.MethodTitle, language.MethodText))
 		return
 	}
 	if v.site = e.sites.find(p.Host); v.site == nil {
 		e.stats.unknownHost.Add(1)
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusMisdirectedRequest, Title: "No such site here", Detail: "No site is served under this host name."})
+		e.answer(v, w, r, answer.New(http.StatusMisdirectedRequest, language.UnknownSiteTitle, language.UnknownSiteText))
 		return
 	}
 	p.Site = v.site.Name
@@ -161,7 +167,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// What to do with it.
-	p.Clearance = e.Check.Clearance(r.Header, v.start)
+	p.Clearance = e.Gate.Clearance(r.Header, &p.Client, p.Agent.Family, v.start)
+	if target, ok := challenge.CutMark(p.Target); ok && r.Method == http.MethodPost {
+		if r, ok = e.released(v, w, r, target); !ok {
+			return
+		}
+	}
 	e.Engine.Judge(p, &v.scratch, &v.verdict, nil)
 	e.Recorder.Count(&v.verdict, p.Site)
 	v.site.verdicts[v.verdict.Action][v.verdict.Intended].Add(1)
@@ -170,10 +181,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case defense.Allow, defense.Observe:
 		e.pass(v, w, r)
 	case defense.Throttle:
-		e.answer(v, w, r, &answer.Answer{
-			Status: http.StatusTooManyRequests, Title: "Too many requests", RetryAfter: v.verdict.RetryAfter,
-			Detail: "This site receives more requests from here than it can serve. Please try again a little later.",
-		})
+		a := answer.New(http.StatusTooManyRequests, language.ThrottleTitle, language.ThrottleText)
+		if a.RetryAfter = v.verdict.RetryAfter; v.verdict.Rule == engine.RuleClearance {
+			a.Title, a.Text, a.Count = language.SpentTitle, language.SpentText, int((a.RetryAfter+time.Second-1)/time.Second)
+		}
+		e.answer(v, w, r, a)
 	case defense.Challenge:
 		e.challenge(v, w, r)
 	case defense.Tarpit:
@@ -202,6 +214,8 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		r.Body = body
 	}
 	e.Clients.Rewrite(r.Header, v.peer, v.profile.Client.Address, v.profile.Scheme, r.Host)
+	challenge.StripCookies(r.Header)
+	v.request = r
 	v.forward.Host = v.site.SendHost
 	v.asked = e.Now()
 	e.Posture.Begin()
@@ -231,7 +245,7 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 			e.tooLarge(v, w, r)
 			return
 		case errors.Is(body.err, os.ErrDeadlineExceeded):
-			e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestTimeout, Title: "The upload stopped", Detail: "No more of the request arrived for a long time."})
+			e.cutOff(v, w, r, answer.New(http.StatusRequestTimeout, language.UploadStoppedTitle, language.UploadStoppedText))
 			return
 		}
 	}
@@ -240,17 +254,18 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		v.status = kind.Status()
 		panic(http.ErrAbortHandler) // to return would be to answer 200, should anybody be left to read it
 	case upstream.FailureRequest, upstream.FailureBody:
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadRequest, Title: "Malformed request", Detail: "The request was not complete and valid HTTP."})
+		e.answer(v, w, r, answer.New(http.StatusBadRequest, language.BadRequestTitle, language.BadRequestText))
 	case upstream.FailureTimeout:
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusGatewayTimeout, Title: "The site did not answer in time", Detail: "The server behind this address took too long. Please try again in a moment.", RetryAfter: 10 * time.Second})
+		e.unanswered(v, w, r, answer.New(http.StatusGatewayTimeout, language.TimeoutTitle, language.TimeoutText))
 	default:
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusBadGateway, Title: "The site is not available", Detail: "The server behind this address cannot be reached at the moment. Please try again soon.", RetryAfter: 10 * time.Second})
+		e.unanswered(v, w, r, answer.New(http.StatusBadGateway, language.UnavailableTitle, language.UnavailableText))
 	}
 }
 
 // answered is called when the upstream's header has come. What follows, a download or
 // an event stream, may take as long as it likes: it says nothing about the upstream's load.
-func (v *visit) answered(status int, _ http.Header) {
+func (v *visit) answered(status int, h http.Header) {
+	v.setCookies(status, h)
 	now := v.edge.Now()
 	v.edge.Posture.End(now, now.Sub(v.asked), status >= 500)
 	v.edge.observeUpstream(now.Sub(v.asked))
@@ -258,65 +273,25 @@ func (v *visit) answered(status int, _ http.Header) {
 }
 
 func (e *Edge) refuse(v *visit, w http.ResponseWriter, r *http.Request) {
-	detail := "This site does not serve this kind of request."
+	a := answer.New(http.StatusForbidden, language.RefusedTitle, language.RefusedText)
 	if reason := v.verdict.Reason; v.verdict.Basis == defense.BasisCertain && reason != "" && !strings.HasPrefix(reason, policy.DefaultReason) {
 		// What the client says of itself is no secret to it; a judgement's reasons are the owner's.
-		detail = "This site refuses the request. The reason: " + strings.TrimSuffix(reason, ".") + "."
+		a.Reason = strings.TrimSuffix(reason, ".")
 	}
-	e.answer(v, w, r, &answer.Answer{Status: http.StatusForbidden, Title: "Not allowed", Detail: detail})
+	e.answer(v, w, r, a)
 }
 
-// challenge shows the check. The status is 429: a search engine that is doubted comes
-// back later, where 200 would index the check and 403 would drop the page.
-func (e *Edge) challenge(v *visit, w http.ResponseWriter, r *http.Request) {
-	p := &v.profile
-	is := e.Check.Issue(p.Target, p.Scheme == "https", v.start)
-	e.stats.issued.Add(1)
-	v.outcome = &defense.EventOutcome{ID: e.requestID(v), Kind: "refresh", Outcome: "issued"}
-	w.Header().Add("Set-Cookie", is.Cookie)
-	e.answer(v, w, r, &answer.Answer{
-		Status: http.StatusTooManyRequests, Title: "One moment", RetryAfter: challenge.RefreshDelay,
-		Detail:  "This site checks its visitors, because scrapers wear it down. Your browser keeps one cookie and goes on to the page by itself; there is nothing to do or to solve.",
-		Refresh: is.Pass, Delay: challenge.RefreshDelay, Link: is.Pass, LinkText: "Continue if nothing happens",
-	})
-}
-
-// ownPage answers addresses below challenge.Prefix.
-func (e *Edge) ownPage(v *visit, w http.ResponseWriter, r *http.Request) {
-	p := &v.profile
-	if p.Path != challenge.PassPath || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		e.answer(v, w, r, &answer.Answer{Status: http.StatusNotFound, Title: "Not found", Detail: "There is nothing at this address."})
-		return
-	}
-	o, cookie, to := e.Check.Redeem(r.Header, p.Query, p.Scheme == "https", v.start)
-	e.stats.challenges[o].Add(1)
-	v.outcome = &defense.EventOutcome{ID: e.requestID(v), Kind: "refresh", Outcome: "failed"}
-	a := answer.Answer{Status: http.StatusForbidden, Title: "The check did not work", Link: to, LinkText: "Try again"}
-	switch o {
-	case challenge.Passed:
-		v.outcome.Outcome = "passed"
-		h := w.Header()
-		h.Add("Set-Cookie", cookie)
-		h.Set("Cache-Control", "no-store")
-		h.Set("Location", to)
-		w.WriteHeader(http.StatusSeeOther)
-		v.status = http.StatusSeeOther
-		return
-	case challenge.NoCookie:
-		a.Detail = "Your browser did not send back the cookie that this check needs. Please allow cookies for this site and try again."
-	case challenge.Expired:
-		a.Detail = "This page lay open for a long time and the check has run out. Please try again."
-	default:
-		a.Status, a.Title, a.Detail, a.LinkText = http.StatusBadRequest, "This address is not complete", "The address of the check was changed or cut off. Please start again.", "Start again"
-	}
-	e.answer(v, w, r, &a)
+// unanswered is answer for an upstream that gave none.
+func (e *Edge) unanswered(v *visit, w http.ResponseWriter, r *http.Request, a *answer.Answer) {
+	a.RetryAfter = 10 * time.Second
+	e.answer(v, w, r, a)
 }
 
 // answer sends one of the edge's own answers in the form that suits the request.
 func (e *Edge) answer(v *visit, w http.ResponseWriter, r *http.Request, a *answer.Answer) {
 	a.RequestID, a.Contact = e.requestID(v), e.Contact
 	form := answer.FormFor(v.profile.Kind, v.profile.Headers.Accept.Value)
-	n, _ := answer.Write(w, r, form, a) // an error means that the client is gone; there is nobody to tell
+	n, _ := e.Answers.Write(w, r, form, a) // an error means that the client is gone; there is nobody to tell
 	v.status, v.bytes = a.Status, int64(n)
 }
 
@@ -330,7 +305,7 @@ func (e *Edge) cutOff(v *visit, w http.ResponseWriter, r *http.Request, a *answe
 }
 
 func (e *Edge) tooLarge(v *visit, w http.ResponseWriter, r *http.Request) {
-	e.cutOff(v, w, r, &answer.Answer{Status: http.StatusRequestEntityTooLarge, Title: "Too large", Detail: "This site does not take uploads of that size."})
+	e.cutOff(v, w, r, answer.New(http.StatusRequestEntityTooLarge, language.TooLargeTitle, language.TooLargeText))
 }
 
 func (e *Edge) requestID(v *visit) string {

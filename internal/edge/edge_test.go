@@ -383,7 +383,7 @@ func TestRequestsAreCountedByWhatWasAndWouldHaveBeenDone(t *testing.T) {
 
 const challengeAll = `rules: [{name: ask, when: 'true', action: challenge, reason: everybody is asked}]`
 
-var refresh = regexp.MustCompile(`http-equiv="refresh" content="2;url=([^"]+)"`)
+var refresh = regexp.MustCompile(`http-equiv="refresh" content="[0-9]+;url=([^"]+)"`)
 
 // passAddress is where a challenge page leads to.
 func passAddress(t testing.TB, page string) string {
@@ -419,6 +419,7 @@ func TestReaderPassesTheCheckOnceAndReadsOn(t *testing.T) {
 	if strings.Contains(page, "<script") {
 		t.Error("the check needs JavaScript")
 	}
+	f.pass(2 * time.Second)
 	res, _ = do(t, c, f.request(t, "GET", passAddress(t, page)))
 	if res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != "/wiki/A?x=1&y=%C3%A4" || res.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("pass: %d %v", res.StatusCode, res.Header)
@@ -431,7 +432,7 @@ func TestReaderPassesTheCheckOnceAndReadsOn(t *testing.T) {
 	if issued, passed := f.event(t), f.event(t); issued.Challenge.Outcome != "issued" || passed.Challenge.Outcome != "passed" || passed.Response.Status != 303 || passed.Kind != "challenge" {
 		t.Errorf("events: %+v, %+v", issued.Challenge, passed.Challenge)
 	}
-	if f.stats.issued.Load() != 1 || f.stats.challenges[challenge.Passed].Load() != 1 {
+	if f.stats.issued[defense.ChallengeRefresh].Load() != 1 || f.stats.challenges[challenge.Passed].Load() != 1 {
 		t.Error("not counted")
 	}
 	select {
@@ -452,10 +453,11 @@ func TestTabsThatAreCheckedInParallelAllPass(t *testing.T) {
 	late := f.request(t, "GET", "/d") // challenged without cookies, answered after the others passed
 	res, _ := do(t, f.client(t), late)
 	for _, set := range res.Header["Set-Cookie"] {
-		if !strings.HasPrefix(set, "quickthorn-check=") {
+		if !strings.HasPrefix(set, "quickthorn-visitor=") {
 			t.Errorf("a challenge sets %s", set)
 		}
 	}
+	f.pass(2 * time.Second)
 	for i, page := range pages {
 		res, _ := do(t, c, f.request(t, "GET", passAddress(t, page)))
 		if want := "/" + string(rune('a'+i)); res.StatusCode != 303 || res.Header.Get("Location") != want {
@@ -471,16 +473,13 @@ func TestAFailedCheckSaysWhyAndOffersAWayOn(t *testing.T) {
 	f := start(t, setup{mode: defense.ModeEnforce, policy: challengeAll})
 	_, page := f.get(t, "/wiki/A")
 	good := passAddress(t, page)
-	old := f.check.Issue("/wiki/A", false, time.Now().Add(-48*time.Hour))
-	cookie := func(set string) string { pair, _, _ := strings.Cut(set, ";"); return "Cookie: " + pair }
 	for _, tt := range []struct {
 		name, address, cookie string
 		status                int
 		says, link            string
 	}{
 		{"cookies are off", good, "", 403, "allow cookies", `href="/wiki/A"`},
-		{"somebody else's cookie", good, "Cookie: quickthorn-check=AAAA", 403, "allow cookies", `href="/wiki/A"`},
-		{"the page lay open", old.Pass, cookie(old.Cookie), 403, "run out", `href="/wiki/A"`},
+		{"somebody else's cookie", good, "Cookie: quickthorn-visitor=AAAA", 403, "allow cookies", `href="/wiki/A"`},
 		{"cut off", good[:len(good)-3], "", 400, "changed or cut off", `href="/"`},
 		{"another target", strings.Replace(good, "wiki", "evil", 1), "", 400, "changed or cut off", `href="/"`},
 		{"nothing", challenge.PassPath, "", 400, "changed or cut off", `href="/"`},
@@ -523,6 +522,7 @@ func TestCookiesAreSecureExactlyWhereTheReaderUsesHTTPS(t *testing.T) {
 				t.Errorf("challenge: %s", set)
 			}
 			pair, _, _ := strings.Cut(set, ";")
+			f.pass(2 * time.Second)
 			res, _ = do(t, c, f.request(t, "GET", passAddress(t, page), append(tt.headers, "Cookie: "+pair)...))
 			if set := res.Header.Get("Set-Cookie"); res.StatusCode != 303 || strings.Contains(set, "; Secure") != tt.secure || !strings.Contains(set, "HttpOnly") {
 				t.Errorf("pass: %d %s", res.StatusCode, set)
@@ -562,6 +562,7 @@ func TestTheCheckNeverLeadsOffTheSite(t *testing.T) {
 			t.Errorf("%q is echoed as it is", target)
 		}
 		pair, _, _ := strings.Cut(res.Header.Get("Set-Cookie"), ";")
+		f.pass(5 * time.Second)
 		res, _ = f.get(t, passAddress(t, page), "Cookie: "+pair)
 		location := res.Header.Get("Location")
 		if res.StatusCode != 303 || location != want {

@@ -25,12 +25,15 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/agent"
+	"github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/budget"
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/decision"
@@ -75,6 +78,7 @@ type setup struct {
 	recordPass bool // record allowed requests as well
 	observe    bool // record them as transient
 	now        func() time.Time
+	kinds      defense.Ladder // of challenges; zero: refresh
 }
 
 // front is an edge that serves on a port of its own.
@@ -82,7 +86,7 @@ type front struct {
 	*Edge
 	server   *Server
 	url      string
-	check    *challenge.Check
+	ahead    atomic.Int64 // nanoseconds that the edge's clock is ahead
 	set      *decision.Set
 	recorder *recorder
 	log      *testlog.Buffer
@@ -107,6 +111,26 @@ func (r *recorder) Wants(v *defense.Verdict) record.Want {
 	return record.None
 }
 func (r *recorder) Record(e *defense.Event) { r.events <- e }
+
+// pass lets time go by for the edge.
+func (f *front) pass(d time.Duration) { f.ahead.Add(int64(d)) }
+
+func newGate(t testing.TB, kinds defense.Ladder) *challenge.Gate {
+	t.Helper()
+	signer, err := clearance.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return challenge.NewGate(challenge.Options{Signer: signer, Validity: time.Hour, Budget: clearance.Budget{Minute: 60, Day: 2000}, Ladder: kinds})
+}
+
+var pages = sync.OnceValue(func() *answer.Writer {
+	w, err := answer.Open("")
+	if err != nil {
+		panic(err)
+	}
+	return w
+})
 
 var profiler = sync.OnceValue(func() *profile.Profiler {
 	c, err := crawler.Default()
@@ -142,11 +166,12 @@ func start(t testing.TB, s setup) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := challenge.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
-	if err != nil {
-		t.Fatal(err)
+	if s.now == nil {
+		s.now = time.Now
 	}
-	f.check = challenge.NewCheck(signer, time.Hour)
+	if s.kinds == (defense.Ladder{}) {
+		s.kinds = defense.Ladder{defense.ChallengeRefresh}
+	}
 	if s.forwarder == nil {
 		if s.upstream.URL == "" {
 			if s.origin == nil {
@@ -176,7 +201,8 @@ func start(t testing.TB, s setup) *front {
 			Decisions: f.set, Policy: func() *policy.Policy { return pol }, Budgets: budget.New(1000), Posture: gauge.Current,
 			Mode: func() defense.Mode { return s.mode },
 		}),
-		Check: f.check, Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next, Now: s.now,
+		Gate: newGate(t, s.kinds), Answers: pages(), Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next,
+		Now:      func() time.Time { return s.now().Add(time.Duration(f.ahead.Load())) },
 		BodyIdle: s.bodyIdle, MaxBody: s.maxBody, TarpitDelay: s.delay, TarpitMax: s.places, Contact: "owner@example.org", Log: logger,
 	})
 	if err != nil {

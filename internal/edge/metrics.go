@@ -23,7 +23,7 @@ func newDescs() *descs {
 	return &descs{
 		requests: d("requests_total", "Requests by site, by what was done, and by what mode enforce would have done.", "site", "action", "intended"),
 		failures: d("upstream_failures_total", "Requests that the upstream did not answer in full, by reason.", "reason"),
-		issued:   d("challenges_issued_total", "Challenge pages shown."),
+		issued:   d("challenges_issued_total", "Challenge pages shown, by kind.", "kind"),
 		checks:   d("challenges_answered_total", "Visits to the pass address, by outcome.", "outcome"),
 		unknown:  d("unknown_host_total", "Requests for a host that no site has."),
 		panics:   d("panics_total", "Panics while serving a request; each is a bug."),
@@ -66,9 +66,11 @@ func (e *Edge) Collect(ch chan<- prometheus.Metric) {
 	for k := upstream.FailureNone + 1; k < upstream.FailureKinds; k++ {
 		count(e.descs.failures, e.stats.upstreamFailures[k].Load(), k.String())
 	}
-	count(e.descs.issued, e.stats.issued.Load())
-	for o := challenge.Passed; o <= challenge.Malformed; o++ {
-		count(e.descs.checks, e.stats.challenges[o].Load(), o.String())
+	for _, k := range defense.ChallengeKinds() {
+		count(e.descs.issued, e.stats.issued[k].Load(), k.String())
+	}
+	for o := range challenge.Outcomes {
+		count(e.descs.checks, e.stats.challenges[o].Load(), challenge.Outcome(o).String())
 	}
 	count(e.descs.unknown, e.stats.unknownHost.Load())
 	count(e.descs.panics, e.stats.panics.Load())

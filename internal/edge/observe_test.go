@@ -95,18 +95,14 @@ func BenchmarkRequest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	signer, err := challenge.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
-	if err != nil {
-		b.Fatal(err)
-	}
 	gauge := posture.New(posture.Config{}, time.Now())
 	for _, want := range []record.Want{record.None, record.Transient} {
 		b.Run([...]string{"unrecorded", "kept", "looked at"}[want], func(b *testing.B) {
 			clock := time.Now()
 			e, err := New(Options{
-				Name: "test", Clients: resolver, Profiler: profiler(), Check: challenge.NewCheck(signer, time.Hour), Posture: gauge, Recorder: take{want},
+				Name: "test", Clients: resolver, Profiler: profiler(), Gate: newGate(b, defense.Ladder{defense.ChallengeRefresh}), Answers: pages(), Posture: gauge, Recorder: take{want},
 				Sites: []Site{{Name: "wiki", Upstream: forward(func(w http.ResponseWriter, _ *http.Request, o *upstream.Options) (upstream.Result, error) {
-					o.OnHeader(200, nil)
+					o.OnHeader(200, http.Header{})
 					return upstream.Result{Status: 200, Started: true}, nil
 				})}},
 				Engine: engine.New(engine.Options{

@@ -596,7 +596,7 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	text := httptest.NewRecorder()
 	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(text, httptest.NewRequest("GET", "/metrics", nil))
 	for _, line := range []string{
-		`quickthorn_requests_total{action="challenge",intended="challenge",site="wiki"} 1`, "quickthorn_challenges_issued_total 1", "quickthorn_tarpit_held 0",
+		`quickthorn_requests_total{action="challenge",intended="challenge",site="wiki"} 1`, `quickthorn_challenges_issued_total{kind="refresh"} 1`, "quickthorn_tarpit_held 0",
 		`quickthorn_challenges_answered_total{outcome="no-cookie"} 0`, `quickthorn_upstream_failures_total{reason="timeout"} 0`, "quickthorn_connections 1",
 	} {
 		if !strings.Contains(text.Body.String(), line+"\n") {

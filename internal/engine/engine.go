@@ -67,7 +67,7 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 
 	s.subject = decision.Subject{
 		Addr: p.Client.Address, Agent: p.Agent.Text.Value, Site: p.Site,
-		Shape: p.Headers.Shape, JA4: p.TLS.JA4, Path: p.Path, Query: p.Query,
+		Token: p.Clearance.ID, Shape: p.Headers.Shape, JA4: p.TLS.JA4, Path: p.Path, Query: p.Query,
 	}
 	match := e.o.Decisions.Lookup(&s.subject, p.Time)
 	if match.Strong.OK && match.Strong.Rank == defense.RankOperatorAllow {
@@ -76,16 +76,22 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 		return
 	}
 
+	wait := e.spendClearance(p, v, x)
 	s.input = policy.Input{Profile: p, Posture: v.Posture, Signals: profile.Signals(s.signals[:0], p), Explain: x != nil}
 	s.outcome = policy.Outcome{Signals: s.weighed[:0], Shadow: s.shadow[:0]}
 	out := &s.outcome
 	section.Evaluate(&s.input, out)
 	v.Score, v.Signals, v.Shadow = out.Score, out.Signals, out.Shadow
 	v.Intended, v.Rule, v.Reason, v.Basis, v.RetryAfter = out.Action, out.Rule, out.Reason, out.Basis, out.RetryAfter
+	v.Ladder, v.Status = out.Ladder, out.Status
 	x.policy(out)
 
 	waits := e.applyDecisions(p, &match, v, x)
 	satisfy(p, v, x)
+	if wait > 0 && v.Intended == defense.Challenge {
+		v.Intended, v.Rule, v.RetryAfter = defense.Throttle, RuleClearance, wait
+		v.Reason = "more pages in a minute than the clearance is good for"
+	}
 	fit(p, v, x)
 	// After fit: what it lets through must not go free of charge. What is always readable could
 	// not be throttled, so it costs nothing.
@@ -103,6 +109,7 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 
 func decided(v *defense.Verdict, f *decision.Found) {
 	v.Action, v.Intended, v.RetryAfter = f.Action, f.Action, 0
+	v.Ladder, v.Status = defense.Ladder{}, 0
 	v.DecisionID, v.Rule, v.Reason = f.ID, "decision:"+f.ID, f.Reason
 	v.Basis = defense.BasisJudged
 	if f.Rank >= defense.RankOperatorBan {
@@ -169,6 +176,44 @@ func applyWeak(p *defense.Profile, weak *decision.Found, v *defense.Verdict, x *
 	}
 }
 
+// spendClearance takes a page from the budget of the clearance that a solved challenge earned. When the day's is spent, the
+// clearance is none: where one is needed, the client is challenged again. When the minute's is, it is none for
+// as long as wait says, and the client is to wait where it would be challenged.
+func (e *Engine) spendClearance(p *defense.Profile, v *defense.Verdict, x *Explanation) (wait time.Duration) {
+	c := &p.Clearance
+	if !c.Valid || c.Name != "" || !p.Kind.Challengeable() {
+		return 0
+	}
+	if x != nil {
+		x.note("clearance %s is good for %d pages a minute, %d a day", c.ID, c.Minute, c.Day)
+		return 0
+	}
+	minute, day, retry := e.spend(c, p.Time)
+	if minute && day {
+		return 0
+	}
+	c.Valid = false
+	if v.Spent = !day; v.Spent {
+		return 0
+	}
+	return retry
+}
+
+// spend takes one request from a token's budgets, and says which of them had enough.
+func (e *Engine) spend(c *defense.Clearance, now time.Time) (minute, day bool, retry time.Duration) {
+	if e.o.Budgets == nil {
+		return true, true, 0
+	}
+	take := func(limit string, n uint32, span time.Duration) (bool, time.Duration) {
+		return e.o.Budgets.Take(budget.Key{Limit: limit, Token: uint64(c.ID)}, float64(n)/span.Seconds(), float64(n), c.Cost(), now)
+	}
+	if minute, retry = take("clearance minute", c.Minute, time.Minute); !minute {
+		return false, true, retry
+	}
+	day, retry = take("clearance day", c.Day, 24*time.Hour)
+	return true, day, retry
+}
+
 // satisfy lets a client pass that has solved the challenge which it would meet.
 func satisfy(p *defense.Profile, v *defense.Verdict, x *Explanation) {
 	if v.Intended != defense.Challenge || !p.Clearance.Valid {
@@ -179,6 +224,9 @@ func satisfy(p *defense.Profile, v *defense.Verdict, x *Explanation) {
 	}
 	v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
 }
+
+// RuleClearance is the rule of a verdict that a clearance's own budget made.
+const RuleClearance = "budget:clearance"
 
 // holdBack makes the verdict say what the decision that waits for a tenser posture would do with the request,
 // unless something else stops it.
@@ -206,11 +254,18 @@ func ruleDecided(v *defense.Verdict) bool {
 
 // charge takes the request from every budget that covers it; the strictest that is spent throttles.
 func (e *Engine) charge(p *defense.Profile, section *policy.Section, v *defense.Verdict, x *Explanation) {
+	issued := p.Clearance.Valid && p.Clearance.Name != ""
+	if issued {
+		e.chargeIssued(p, v, x)
+	}
 	budgets := section.Budgets()
 	for i := range budgets {
 		b := &budgets[i]
 		if !b.Covers(p) {
 			continue
+		}
+		if issued && (b.Per == policy.PerClient || b.Per == policy.PerPrefix) {
+			continue // the owner has given this client a budget of its own
 		}
 		if x != nil {
 			if v.Posture < b.Posture {
@@ -239,6 +294,18 @@ func (e *Engine) charge(p *defense.Profile, section *policy.Section, v *defense.
 			v.Intended, v.Rule, v.Reason, v.Basis = defense.Throttle, "budget:"+b.Name, b.Reason, b.Basis
 			v.RetryAfter = retry
 		}
+	}
+}
+
+// chargeIssued takes the request from the budget that came with an issued token.
+func (e *Engine) chargeIssued(p *defense.Profile, v *defense.Verdict, x *Explanation) {
+	if x != nil {
+		x.note("token %q: %d requests a minute, %d a day, in place of the budgets per client", p.Clearance.Name, p.Clearance.Minute, p.Clearance.Day)
+		return
+	}
+	if minute, day, retry := e.spend(&p.Clearance, p.Time); !minute || !day {
+		v.Intended, v.Rule, v.Basis, v.RetryAfter = defense.Throttle, "token:"+p.Clearance.Name, defense.BasisCertain, retry
+		v.Reason = "more requests than the token is good for"
 	}
 }
 

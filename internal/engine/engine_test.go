@@ -142,7 +142,7 @@ func chrome(path string, changes ...change) *defense.Profile {
 }
 
 func cleared(p *defense.Profile) {
-	p.Clearance = defense.Clearance{Valid: true, ID: "0123456789abcdef"}
+	p.Clearance = defense.Clearance{Valid: true, ID: 0x0123456789abcdef, Minute: 60, Day: 1000}
 }
 func verified(p *defense.Profile) { p.Identity.Status = defense.IdentityVerified }
 func kind(k defense.Kind) change  { return func(p *defense.Profile) { p.Kind = k } }

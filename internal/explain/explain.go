@@ -112,9 +112,9 @@ func (q *Question) Request() (*http.Request, netip.Addr, error) {
 	return r, addr, nil
 }
 
-// Clearer reads the clearance of a request; *challenge.Check does. May be nil.
+// Clearer reads the clearance of a request; *challenge.Gate does. May be nil.
 type Clearer interface {
-	Clearance(h http.Header, now time.Time) defense.Clearance
+	Clearance(h http.Header, client *defense.Client, family defense.AgentFamily, now time.Time) defense.Clearance
 }
 
 // Ask judges the question's request and returns what was found.
@@ -128,7 +128,7 @@ func Ask(q *Question, f *profile.Profiler, e *engine.Engine, c Clearer, now time
 	f.FromRequest(p, r, defense.NewClient(addr), now)
 	p.Site = q.Site
 	if c != nil {
-		p.Clearance = c.Clearance(r.Header, now)
+		p.Clearance = c.Clearance(r.Header, &p.Client, p.Agent.Family, now)
 	}
 	var s engine.Scratch
 	var x engine.Explanation

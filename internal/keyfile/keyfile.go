@@ -2,6 +2,7 @@
 package keyfile
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,4 +33,43 @@ func LoadOrCreate(path string, create func() []byte) ([]byte, error) {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
 	return os.ReadFile(path)
+}
+
+// Size is the length of the keys that Key returns, in bytes.
+const Size = 32
+
+// Key returns the first Size bytes of the file at path. When there is none, it is made
+// of random bytes. A file that is too short is an error: what rests on a guessable key would be worth nothing.
+func Key(path string) ([]byte, error) {
+	b, err := LoadOrCreate(path, Random)
+	if err != nil {
+		return nil, err
+	}
+	return whole(path, b)
+}
+
+// Existing is Key for a file that is not made: ok is false if there is none.
+func Existing(path string) (key []byte, ok bool, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err == nil {
+		key, err = whole(path, b)
+	}
+	return key, err == nil, err
+}
+
+// Random returns Size random bytes.
+func Random() []byte {
+	key := make([]byte, Size)
+	rand.Read(key) // never fails (crypto/rand since Go 1.24)
+	return key
+}
+
+func whole(path string, b []byte) ([]byte, error) {
+	if len(b) < Size {
+		return nil, fmt.Errorf("key %q: %d bytes, want at least %d", path, len(b), Size)
+	}
+	return b[:Size], nil
 }

@@ -141,7 +141,7 @@ func (b *builder) rule(spec *ruleSpec) *rule {
 		return r
 	}
 	r := &rule{name: spec.name, at: spec.at, action: spec.action, scores: spec.scores, shadow: spec.shadow,
-		posture: spec.posture, basis: spec.basis, reason: spec.reason, retryAfter: spec.retryAfter}
+		posture: spec.posture, basis: spec.basis, reason: spec.reason, retryAfter: spec.retryAfter, how: spec.how}
 	b.rules[spec] = r
 	if spec.when == nil {
 		return r // reported
@@ -150,7 +150,7 @@ func (b *builder) rule(spec *ruleSpec) *rule {
 	if r.reason == "" {
 		r.reason = DefaultReason + r.source
 	}
-	r.effect = r.action.String()
+	r.effect = r.action.String() + r.how.String()
 	if r.scores {
 		r.effect = fmt.Sprintf("score %+d", spec.score)
 		r.signal = defense.Signal{Name: spec.name, Weight: spec.score, Sentence: r.reason}
@@ -163,6 +163,18 @@ func (b *builder) rule(spec *ruleSpec) *rule {
 		b.problems.warnf(spec.at, "rule %q can never match: its condition is always false", spec.name)
 	}
 	return r
+}
+
+// String tells what differs from an ordinary challenge.
+func (c challenge) String() string {
+	s := ""
+	if c.ladder != (defense.Ladder{}) {
+		s = " (" + c.ladder.String() + ")"
+	}
+	if c.status != 0 {
+		s += fmt.Sprintf(" with status %d", c.status)
+	}
+	return s
 }
 
 // reachable warns of rules behind one that always decides.
@@ -187,7 +199,7 @@ func (b *builder) threshold(spec *thresholdSpec) *threshold {
 		return t
 	}
 	t := &threshold{name: "threshold:" + strconv.Itoa(spec.score), at: spec.at, score: spec.score, action: spec.action,
-		shadow: spec.shadow, posture: spec.posture, effect: spec.action.String(), reason: spec.reason, retryAfter: spec.retryAfter}
+		shadow: spec.shadow, posture: spec.posture, effect: spec.action.String() + spec.how.String(), reason: spec.reason, retryAfter: spec.retryAfter, how: spec.how}
 	if t.reason == "" {
 		t.reason = fmt.Sprintf("the signals together reach a score of %d", spec.score)
 	}

@@ -146,6 +146,7 @@ type rule struct {
 	effect     string         // for explanations
 	reason     string
 	retryAfter time.Duration
+	how        challenge
 }
 
 type threshold struct {
@@ -158,6 +159,7 @@ type threshold struct {
 	effect     string
 	reason     string
 	retryAfter time.Duration
+	how        challenge
 }
 
 // Class returns the name of the first path class that the request belongs to,
@@ -210,6 +212,8 @@ type Outcome struct {
 	Reason     string
 	Basis      defense.Basis
 	RetryAfter time.Duration
+	Ladder     defense.Ladder // for Challenge; zero: the configured one
+	Status     int            // for Challenge; 0: 429
 	Shadow     []defense.ShadowHit
 	Trace      []Step // only with Input.Explain
 
@@ -283,6 +287,7 @@ func (s *Section) Evaluate(in *Input, out *Outcome) {
 			continue
 		}
 		out.Action, out.Rule, out.Reason, out.Basis, out.RetryAfter = r.action, r.name, r.reason, r.basis, r.retryAfter
+		out.Ladder, out.Status = r.how.ladder, r.how.status
 		decided = true
 		break
 	}
@@ -321,6 +326,7 @@ func (s *Section) threshold(in *Input, out *Outcome, readable bool) {
 				out.Trace = append(out.Trace, t.step(true, ""))
 			}
 			out.Action, out.Rule, out.Reason, out.RetryAfter = t.action, t.name, t.reason, t.retryAfter
+			out.Ladder, out.Status = t.how.ladder, t.how.status
 			return
 		}
 	}

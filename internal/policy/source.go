@@ -90,6 +90,7 @@ type ruleSpec struct {
 	basis      defense.Basis
 	reason     string
 	retryAfter time.Duration
+	how        challenge
 }
 
 type thresholdSpec struct {
@@ -100,6 +101,13 @@ type thresholdSpec struct {
 	posture    defense.Posture
 	reason     string
 	retryAfter time.Duration
+	how        challenge
+}
+
+// challenge is how a rule or threshold with that action wants it.
+type challenge struct {
+	ladder defense.Ladder // zero: the configured one
+	status int            // of the page's answer; 0: 429
 }
 
 type budgetSpec struct {
@@ -221,6 +229,46 @@ func (r *yamlReader) retryAfter(n ast.Node, d *time.Duration) {
 	*d = v
 }
 
+// kindsOfChallenge reads a ladder.
+func (r *yamlReader) kindsOfChallenge(n ast.Node, l *defense.Ladder) {
+	var known []string
+	for _, k := range defense.ChallengeKinds() {
+		known = append(known, k.String())
+	}
+	var kinds []defense.ChallengeKind
+	for _, item := range r.list(n, "challenge") {
+		if i, ok := r.oneOf(item, "kind of challenge", known); ok {
+			kinds = append(kinds, defense.ChallengeKinds()[i])
+		}
+	}
+	ladder, err := defense.NewLadder(kinds...)
+	if err != nil {
+		r.errorf(n, "%v", err)
+		return
+	}
+	*l = ladder
+}
+
+// challengeStatuses are what a challenge may be answered with. 200 is not among them: a search engine would
+// take the page for the site's own.
+var challengeStatuses = []int{403, 429, 503}
+
+func (r *yamlReader) status(n ast.Node, status *int) {
+	if i, ok := r.integer(n, "status", 100, 599); ok && !slices.Contains(challengeStatuses, i) {
+		r.errorf(n, "a challenge is answered with status 429, 503 or 403, not %d: with another, search engines would take its page for the site's own, or drop the site's", i)
+	} else if ok {
+		*status = i
+	}
+}
+
+// challenges are the fields that belong to the action challenge.
+func (r *yamlReader) challenges(c *challenge) []field {
+	return []field{
+		{"challenge", func(n ast.Node) { r.kindsOfChallenge(n, &c.ladder) }},
+		{"status", func(n ast.Node) { r.status(n, &c.status) }},
+	}
+}
+
 // otherActions are words that people use for actions, with ours.
 var otherActions = [...][2]string{
 	{"block", "deny"}, {"ban", "deny"}, {"reject", "deny"}, {"drop", "deny"}, {"forbid", "deny"},
@@ -270,7 +318,7 @@ func (r *yamlReader) rules(n ast.Node) []*ruleSpec {
 		good := true
 		rule.at = r.at(item)
 		before := len(r.problems.errors) + r.problems.dropped
-		r.fields(item, "a rule", []field{
+		r.fields(item, "a rule", append(r.challenges(&rule.how), []field{
 			{"name", func(n ast.Node) { rule.name = r.name(n, "a rule's name") }},
 			{"when", func(n ast.Node) { rule.when = r.condition(n); good = good && rule.when != nil }},
 			{"action", func(n ast.Node) { hasAction = true; good = r.action(n, &rule.action) && good }},
@@ -283,7 +331,7 @@ func (r *yamlReader) rules(n ast.Node) []*ruleSpec {
 			{"basis", func(n ast.Node) { hasBasis = true; r.basis(n, &rule.basis) }},
 			{"reason", func(n ast.Node) { rule.reason = r.reason(n) }},
 			{"retryAfter", func(n ast.Node) { r.retryAfter(n, &rule.retryAfter) }},
-		})
+		}...))
 		if len(r.problems.errors)+r.problems.dropped > before && rule.name == "" {
 			continue // what is wrong was said; "has no name" may be untrue
 		}
@@ -299,6 +347,9 @@ func (r *yamlReader) rules(n ast.Node) []*ruleSpec {
 		case rule.retryAfter != 0 && (rule.scores || good && !rule.action.Stops()):
 			r.problems.errorf(rule.at, "rule %q lets the request pass: retryAfter belongs to throttle, challenge, tarpit and deny", rule.name)
 		}
+		if rule.how != (challenge{}) && (rule.scores || good && rule.action != defense.Challenge) {
+			r.problems.errorf(rule.at, "rule %q does not challenge: challenge and status belong to the action challenge", rule.name)
+		}
 		if hasAction && !hasBasis {
 			rule.basis = defense.BasisCertain
 		}
@@ -313,7 +364,7 @@ func (r *yamlReader) thresholds(n ast.Node) []*thresholdSpec {
 		var t thresholdSpec
 		var hasScore, hasAction bool
 		t.at = r.at(item)
-		r.fields(item, "a threshold", []field{
+		r.fields(item, "a threshold", append(r.challenges(&t.how), []field{
 			{"score", func(n ast.Node) { hasScore = true; t.score, _ = r.integer(n, "a threshold's score", 1, 100) }},
 			{"action", func(n ast.Node) {
 				hasAction = true
@@ -326,10 +377,13 @@ func (r *yamlReader) thresholds(n ast.Node) []*thresholdSpec {
 			{"reason", func(n ast.Node) { t.reason = r.reason(n) }},
 			{"retryAfter", func(n ast.Node) { r.retryAfter(n, &t.retryAfter) }},
 			{"basis", func(n ast.Node) { r.errorf(n, "a threshold has no basis: a score is always judged") }},
-		})
+		}...))
 		if !hasScore || !hasAction {
 			r.problems.errorf(t.at, "a threshold needs score and action")
 			continue
+		}
+		if t.how != (challenge{}) && t.action != defense.Challenge {
+			r.problems.errorf(t.at, "the threshold does not challenge: challenge and status belong to the action challenge")
 		}
 		out = append(out, &t)
 	}

@@ -163,8 +163,12 @@ func variables() []*variable {
 			text: func(e *env) string { return e.p.Identity.Status.String() }, values: enumNames(func(i uint8) string { return defense.IdentityStatus(i).String() })},
 		{name: "identity.how", kind: kindString, doc: "by what it was proved; empty if it was not",
 			text: func(e *env) string { return e.p.Identity.How }, values: []string{"range", "dns", "signature", ""}},
-		{name: "clearance.valid", kind: kindBool, doc: "the client has solved a challenge and its token is good",
+		{name: "clearance.valid", kind: kindBool, doc: "the client has solved a challenge, or has a token that the owner issued, and it is good",
 			flag: func(e *env) bool { return e.p.Clearance.Valid }},
+		{name: "clearance.name", kind: kindString, doc: "the name of the token that the owner issued; empty for a solved challenge and for none",
+			text: func(e *env) string { return e.p.Clearance.Name }},
+		{name: "clearance.kind", kind: kindString, doc: "the challenge that was solved; none without one",
+			text: func(e *env) string { return e.p.Clearance.Kind.String() }, values: enumNames(func(i uint8) string { return defense.ChallengeKind(i).String() })},
 
 		{name: "tls.version", kind: kindString, doc: "TLS version; empty if unknown or none",
 			text: func(e *env) string { return e.p.TLS.Version }, values: []string{"1.0", "1.1", "1.2", "1.3", ""}},

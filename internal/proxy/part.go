@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/budget"
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
@@ -46,6 +46,7 @@ type Part struct {
 	public   []*edge.Server
 	cert     *edge.Certificate // nil without TLS
 	explain  *explain.API
+	signer   *clearance.Signer
 }
 
 // Needs is what an edge takes from the rest of the program.
@@ -58,6 +59,8 @@ type Needs struct {
 	Observe bool
 	Share   float64
 	Off     bool // nothing is recorded
+	// Redemptions is what edges remember together of redeemed challenges; nil if there is one edge.
+	Redemptions challenge.Redemptions
 }
 
 // recorder is what the edge records into: a queue to the sink, or one that only counts.
@@ -100,7 +103,15 @@ func Name(c *config.Config) string {
 func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profiler, pol *policy.Reloader, n Needs) (*Part, error) {
 	c := s.Config
 	e := &Part{s: s, policy: pol, profiler: profiler, inForce: n.Mode, budgets: budget.New(c.Budgets.MaxClients)}
-	check, err := openCheck(c)
+	var err error
+	if e.signer, err = OpenSigner(c); err != nil {
+		return nil, err
+	}
+	gate, widget, err := NewGate(c, e.signer, n.Redemptions)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := openPages(s)
 	if err != nil {
 		return nil, err
 	}
@@ -122,13 +133,14 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 	}
 	s.Background("recording", e.recorder.Run)
 	if e.edge, err = edge.New(edge.Options{
-		Name: Name(c), Sites: sites, Clients: e.resolver, Profiler: profiler, Engine: judge, Check: check, Posture: e.gauge, Recorder: e.recorder,
+		Name: Name(c), Sites: sites, Clients: e.resolver, Profiler: profiler, Engine: judge, Gate: gate, Answers: answers, Widget: widget,
+		Posture: e.gauge, Recorder: e.recorder,
 		NewID: n.NewID, BodyIdle: c.Edge.Limits.BodyIdleTimeout, MaxBody: int64(c.Edge.Limits.BodyBytes),
 		TarpitDelay: c.Tarpit.Delay, TarpitMax: c.Tarpit.Max, Contact: c.Edge.Contact, Log: s.Log,
 	}); err != nil {
 		return nil, err
 	}
-	e.explain = &explain.API{Profiler: profiler, Engine: judge, Check: check, Now: time.Now}
+	e.explain = &explain.API{Profiler: profiler, Engine: judge, Check: gate, Now: time.Now}
 	s.Background("posture", e.tick)
 	if err := e.register(); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -154,26 +166,6 @@ func siteNames(c *config.Config) []string {
 		names = append(names, DefaultSite)
 	}
 	return names
-}
-
-// ClearanceKeyFile returns the path of the file with the key that signs clearances.
-func ClearanceKeyFile(c *config.Config) string {
-	if c.Challenge.KeyFile != "" {
-		return c.Challenge.KeyFile
-	}
-	return filepath.Join(c.Data.Directory, challenge.KeyFile)
-}
-
-func openCheck(c *config.Config) (*challenge.Check, error) {
-	key, err := challenge.LoadKey(ClearanceKeyFile(c))
-	if err != nil {
-		return nil, err
-	}
-	signer, err := challenge.NewSigner(key)
-	if err != nil {
-		return nil, err
-	}
-	return challenge.NewCheck(signer, c.Challenge.Validity), nil
 }
 
 func openSites(s *service.Service) ([]edge.Site, error) {
@@ -289,10 +281,18 @@ func (e *Part) Addrs() []net.Addr {
 // Explainer answers what would be done with a request.
 func (e *Part) Explainer() *explain.API { return e.explain }
 
-// Reload reads the policy and the certificate again, as on SIGHUP. What is wrong
+// Reload reads the policy, the keys of clearances and the certificate again, as on SIGHUP. What is wrong
 // is an error, and the old one stays in force.
 func (e *Part) Reload() error {
 	err := e.policy.Reload()
+	keys, keyErr := clearance.LoadKeys(ClearanceKeyFile(e.s.Config))
+	if keyErr == nil {
+		keyErr = e.signer.Replace(keys...)
+	}
+	if keyErr != nil {
+		e.s.Log.Error("the keys of clearances could not be read again; the old ones stay in use", "error", keyErr)
+		err = errors.Join(err, keyErr)
+	}
 	if e.cert == nil {
 		return err
 	}

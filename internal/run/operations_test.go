@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/service"
@@ -206,7 +206,7 @@ func TestABrokenArchiveIsSaidOnce(t *testing.T) {
 // What fails closed is an error at the start, and leaves nothing open or half made.
 func TestAStartThatIsRefusedLeavesNothingBehind(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, challenge.KeyFile), []byte("short"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, clearance.KeyFile), []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	load := func(sets ...string) *config.Config {
@@ -224,10 +224,10 @@ func TestAStartThatIsRefusedLeavesNothingBehind(t *testing.T) {
 		t.Errorf("without an upstream: %v", err)
 	}
 	good := load("upstream.url=http://127.0.0.1:1")
-	if _, err := open(good); err == nil || !strings.Contains(err.Error(), challenge.KeyFile) {
+	if _, err := open(good); err == nil || !strings.Contains(err.Error(), clearance.KeyFile) {
 		t.Errorf("with a broken clearance key: %v", err)
 	}
-	if err := os.Remove(filepath.Join(dir, challenge.KeyFile)); err != nil {
+	if err := os.Remove(filepath.Join(dir, clearance.KeyFile)); err != nil {
 		t.Fatal(err)
 	}
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,9 +14,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/quickthorn/quickthorn/internal/alert"
+	"github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/budget"
 	"github.com/quickthorn/quickthorn/internal/casebook"
-	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
@@ -125,14 +126,23 @@ func (h *Rehearsal) Run(ctx context.Context) (*Rehearsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := challenge.NewSigner(slices.Repeat([]byte("rehearsal-key-of-no-worth"), 2)[:32])
+	signer, err := clearance.NewSigner(slices.Repeat([]byte("rehearsal-key-of-no-worth"), 2)[:32])
+	if err != nil {
+		return nil, err
+	}
+	gate, _, err := proxy.NewGate(c, signer, nil)
+	if err != nil {
+		return nil, err
+	}
+	gate.NewID = chance.Uint64
+	answers, err := answer.Open("")
 	if err != nil {
 		return nil, err
 	}
 	up := &simulate.Upstream{Site: site, Load: simulate.NewLoad(simulate.LoadOptions{Speed: cmp.Or(h.Scale, 1)}), Now: clock.Now, Wait: clock.Wait}
 	e, err := edge.New(edge.Options{
 		Name: "rehearsal", Sites: []edge.Site{{Name: proxy.DefaultSite, Upstream: up}}, Clients: resolver, Profiler: k.Profiler, Engine: judge,
-		Check: challenge.NewCheck(signer, c.Challenge.Validity), Posture: gauge, Recorder: mem, NewID: ids.Next, Now: clock.Now,
+		Gate: gate, Answers: answers, Posture: gauge, Recorder: mem, NewID: ids.Next, Now: clock.Now,
 		BodyIdle: time.Minute, TarpitMax: c.Tarpit.Max, Log: log,
 	})
 	if err != nil {

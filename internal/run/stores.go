@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quickthorn/quickthorn/internal/challenge"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/keyfile"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/service"
@@ -129,7 +129,7 @@ func ArchivePrivacy(c *config.Config) (sqlite.Privacy, error) {
 	}
 	p := sqlite.Privacy{Addresses: addresses, KeepQuery: c.Events.Query}
 	if addresses == sqlite.Hashed {
-		p.Key, err = challenge.LoadKey(filepath.Join(c.Data.Directory, sqlite.PrivacyKeyFile))
+		p.Key, err = keyfile.Key(filepath.Join(c.Data.Directory, sqlite.PrivacyKeyFile))
 	}
 	return p, err
 }

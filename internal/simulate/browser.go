@@ -141,7 +141,7 @@ func (b *browser) receivePage(q *Request, r *Response, v *visit) []*Request {
 			}
 		}
 		if p.refresh != nil {
-			return b.refreshed(q, r, v, p.refresh)
+			return b.refreshed(q, r, v, p)
 		}
 	}
 	switch {
@@ -165,17 +165,21 @@ func (b *browser) receivePage(q *Request, r *Response, v *visit) []*Request {
 }
 
 // refreshed follows a page that goes on by itself, as a check does. Text browsers show it as a link, which its reader follows.
-func (b *browser) refreshed(q *Request, r *Response, v *visit, to *refresh) []*Request {
+func (b *browser) refreshed(q *Request, r *Response, v *visit, p *page) []*Request {
 	if v.checks++; v.checks > maxChecks || b.impatient {
 		return b.leave()
 	}
-	v.target, v.redirects = to.target, 0
+	v.target, v.redirects = p.refresh.target, 0
 	v.from = where{site: "same-origin", referrer: b.origin() + q.Target}
-	after := to.after + b.between(5*time.Millisecond, 50*time.Millisecond)
+	var list []*Request
+	if b.program.engine != text {
+		list = b.load(r.At, p.parts, b.origin()+q.Target)
+	}
+	after := p.refresh.after + b.between(5*time.Millisecond, 50*time.Millisecond)
 	if b.program.engine == text {
 		after = b.between(2*time.Second, 9*time.Second)
 	}
-	return []*Request{b.ask(r.At+after, v)}
+	return append(list, b.ask(r.At+after, v))
 }
 
 // shown loads what the page is made of and goes on reading.

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/agent"
+	pages "github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/budget"
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/decision"
@@ -107,18 +109,26 @@ func newEdge(o EventsOptions, mode defense.Mode, clock *Clock, up *Upstream, gau
 		return nil, err
 	}
 	// A key that everybody knows: its clearances are good in this simulation only.
-	signer, err := challenge.NewSigner([]byte("simulated clearances, no secret."))
+	signer, err := clearance.NewSigner([]byte("simulated clearances, no secret."))
+	if err != nil {
+		return nil, err
+	}
+	answers, err := pages.Open("")
 	if err != nil {
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(o.Seed, 0x1d))
+	gate := challenge.NewGate(challenge.Options{
+		Signer: signer, Validity: 24 * time.Hour, Budget: clearance.Budget{Minute: 60, Day: 2000},
+		Ladder: defense.Ladder{defense.ChallengeWork, defense.ChallengeRefresh}, NewID: random.Uint64,
+	})
 	e, err := edge.New(edge.Options{
 		Name: "simulate", Sites: []edge.Site{{Name: siteName, Upstream: up}}, Clients: clients, Profiler: profile.New(agent.New(catalogue)),
 		Engine: engine.New(engine.Options{
 			Decisions: decision.NewSet(nil), Policy: func() *policy.Policy { return pol }, Budgets: budget.New(1 << 16),
 			Posture: gauge.Current, Mode: func() defense.Mode { return mode },
 		}),
-		Check: challenge.NewCheck(signer, 24*time.Hour), Posture: gauge, Recorder: keep,
+		Gate: gate, Answers: answers, Posture: gauge, Recorder: keep,
 		NewID: id.New(clock.Now, random.Uint64).Next, Now: clock.Now, BodyIdle: time.Minute, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

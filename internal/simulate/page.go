@@ -53,6 +53,12 @@ func parsePage(base *url.URL, body []byte) *page {
 		name, more := z.TagName()
 		var tag string
 		switch string(name) {
+		case "noscript":
+			// These browsers run no scripts. The tokenizer takes what is in it for text.
+			if z.Next() == html.TextToken && p.refresh == nil {
+				p.refresh = parsePage(base, z.Raw()).refresh
+			}
+			continue
 		case "a", "link", "script", "img", "meta":
 			tag = string(name)
 		default:

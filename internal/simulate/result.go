@@ -200,7 +200,7 @@ func actionOf(r *Response) defense.Action {
 	case http.StatusForbidden:
 		return defense.Deny
 	case http.StatusTooManyRequests:
-		if bytes.Contains(r.Body, []byte(challenge.Prefix)) || strings.Contains(r.Header.Get("Refresh"), challenge.Prefix) {
+		if bytes.Contains(r.Body, []byte(challenge.PassPath)) {
 			return defense.Challenge
 		}
 		return defense.Throttle

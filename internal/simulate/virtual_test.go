@@ -6,50 +6,62 @@ import (
 	"html"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/defense"
 )
 
 // gate asks every navigation for a clearance, with the real check, and lets all else pass.
 type gate struct {
 	site  http.Handler
-	check *challenge.Check
+	gate  *challenge.Gate
 	clock *Clock
 }
 
 func newGate(t testing.TB, site http.Handler, clock *Clock) *gate {
 	t.Helper()
-	signer, err := challenge.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
+	signer, err := clearance.NewSigner([]byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &gate{site, challenge.NewCheck(signer, time.Hour), clock}
+	return &gate{site, challenge.NewGate(challenge.Options{
+		Signer: signer, Validity: time.Hour, Budget: clearance.Budget{Minute: 60, Day: 2000}, Ladder: defense.Ladder{defense.ChallengeRefresh},
+	}), clock}
 }
 
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := g.clock.Now()
 	var p defense.Profile
 	profiler().FromRequest(&p, r, defense.NewClient(netip.MustParseAddr("192.0.2.1")), now)
+	visit := &challenge.Visit{Context: r.Context(), Header: r.Header, Target: r.RequestURI, Secure: true, Client: p.Client, Family: p.Agent.Family, Now: now}
+	set := func(cookies []string) {
+		for _, c := range cookies {
+			w.Header().Add("Set-Cookie", c)
+		}
+	}
 	switch {
 	case p.Path == challenge.PassPath:
-		o, cookie, to := g.check.Redeem(r.Header, r.URL.RawQuery, true, now)
-		if o != challenge.Passed {
+		var f challenge.Form
+		f.Parse(r.URL.RawQuery, "")
+		res := g.gate.Redeem(visit, &f)
+		if res.Outcome != challenge.Passed {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		w.Header().Add("Set-Cookie", cookie)
-		w.Header().Set("Location", to)
+		set(res.Cookies)
+		w.Header().Set("Location", res.To)
 		w.WriteHeader(http.StatusSeeOther)
-	case p.Kind == defense.KindNavigation && !g.check.Clearance(r.Header, now).Valid:
-		is := g.check.Issue(r.RequestURI, true, now)
-		w.Header().Add("Set-Cookie", is.Cookie)
+	case p.Kind == defense.KindNavigation && !g.gate.Clearance(r.Header, &p.Client, p.Agent.Family, now).Valid:
+		page, _ := g.gate.Issue(visit, defense.Ladder{})
+		set(page.Cookies)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(http.StatusTooManyRequests)
-		w.Write([]byte(`<!doctype html><meta http-equiv="refresh" content="2;url=` + html.EscapeString(is.Pass) + `"><a href="` + html.EscapeString(is.Pass) + `">Continue</a>`))
+		w.Write([]byte(`<!doctype html><meta http-equiv="refresh" content="` + strconv.Itoa(int(page.Delay.Seconds()+1)) + `;url=` + html.EscapeString(page.Refresh) + `"><a href="` + html.EscapeString(page.Refresh) + `">Continue</a>`))
 	default:
 		g.site.ServeHTTP(w, r)
 	}
