@@ -332,6 +332,7 @@ func (g *Gate) page(v *Visit, t *ticket, to string) *Page {
 		p.Refresh, p.Delay, p.Seen = pass, SilentDelay, SeenPath+signTime(g.Signer, useLook, v.Now)+".css"
 	case defense.ChallengeRefresh:
 		p.Refresh, p.Delay = pass, refreshDelay(t.level, t.flags&flagDowngrade != 0)
+		p.Delay = min(max(p.Delay-v.Now.Sub(t.issued), time.Second), p.Delay)
 	case defense.ChallengeWork:
 		p.Puzzle, p.Limit = t.puzzle, puzzleLimit
 		p.Fallback = pass + "&plain=1"
@@ -441,7 +442,10 @@ func (g *Gate) Redeem(v *Visit, f *Form) Result {
 // again shows another challenge, or gives up after several.
 func (g *Gate) again(v *Visit, t *ticket, r Result, n Notice, kind defense.ChallengeKind, round uint8) Result {
 	next := *t
-	next.issued, next.kind, next.level = v.Now, kind, g.level(v)
+	if n != NoticeEarly { // who is early waits for the rest, not anew
+		next.issued, next.level = v.Now, g.level(v)
+	}
+	next.kind = kind
 	next.attempt += round
 	if next.attempt > maxAttempts {
 		r.Outcome = GaveUp

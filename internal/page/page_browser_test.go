@@ -35,6 +35,9 @@ const layoutFaults = `(() => {
 	return faults.join("; ")
 })()`
 
+// focusRing is the outline of what has the focus; a page without one gives that of its body.
+const focusRing = `(s => s.outlineStyle + " " + s.outlineWidth)(getComputedStyle(document.activeElement))`
+
 // TestLayoutHoldsInABrowser looks at every page as a phone does and as a desktop at 400 % does (320 CSS pixels), under the
 // policy default-src 'self'. With QUICKTHORN_SCREENSHOTS set to a folder it leaves pictures there for a person to look at.
 func TestLayoutHoldsInABrowser(t *testing.T) {
@@ -105,6 +108,12 @@ func TestLayoutHoldsInABrowser(t *testing.T) {
 				}
 				if faults != "" {
 					t.Errorf("%s in %s, %s: %s", name, tag, look.name, faults)
+				}
+				if err := chromedp.Do(ctx, chromedp.KeyEvent("\t")); err != nil {
+					t.Fatal(err)
+				}
+				if ring, err := chromedp.Run(ctx, chromedp.Evaluate[string](focusRing)); err != nil || ring != "solid 3px" {
+					t.Errorf("%s in %s, %s: what the tab key reaches first has the outline %q, %v", name, tag, look.name, ring, err)
 				}
 				if dir := os.Getenv("QUICKTHORN_SCREENSHOTS"); dir != "" {
 					if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`{let r=document.querySelectorAll("input[type=radio]"); if(r[1]){r[1].checked=true;r[2].focus()} let g=document.querySelector("progress"); if(g){g.hidden=false;g.value=40;document.querySelector("#status").textContent=document.querySelector("main").dataset.textWorking}; true}`)); err != nil {
