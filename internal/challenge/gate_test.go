@@ -216,7 +216,7 @@ func TestClaimingToHaveNoJavaScriptCostsTimeAndBudget(t *testing.T) {
 	g, b := newGate(t), newBrowser(t)
 	p := b.challenged(g, "/a")
 	b.now = b.now.Add(time.Second)
-	r := b.redeem(g, p.Fallback) // soon
+	r := b.redeem(g, p.Fallback)                                                                                       // soon
 	if r.Outcome != Again || r.Page.Notice != NoticeEarly || r.Page.Kind != refresh || r.Page.Delay != 3*time.Second { // of four
 		t.Fatalf("%+v, %+v", r, r.Page)
 	}
