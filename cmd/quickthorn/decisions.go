@@ -102,7 +102,7 @@ func addDecision(env *environment) *cobra.Command {
 	var action, reason, site, duration string
 	var agent, force bool
 	c := &cobra.Command{
-		Use: "add ADDRESS|RANGE|FINGERPRINT|AGENT…", Short: "Decide about addresses, ranges, fingerprints or, with --agent, User-Agents", Args: command.NeedArgs(1, 0, "an address, a range or, with --agent, a word of the User-Agent"),
+		Use: "add ADDRESS|RANGE|FINGERPRINT|TOKEN|AGENT…", Short: "Decide about addresses, ranges, fingerprints, tokens' numbers or, with --agent, User-Agents", Args: command.NeedArgs(1, 0, "an address, a range or, with --agent, a word of the User-Agent"),
 		Example: "  quickthorn decisions add --action deny --for 24h --reason 'scrapes the search' 203.0.113.0/24\n  quickthorn decisions add --action allow 198.51.100.7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := defense.ParseAction(action)
@@ -121,8 +121,10 @@ func addDecision(env *environment) *cobra.Command {
 					d.Scope = defense.ScopeAgent
 				} else if _, err := defense.ParseFingerprint(v); err == nil {
 					d.Scope = defense.ScopeFingerprint
+				} else if _, err := defense.ParseTokenID(v); err == nil {
+					d.Scope = defense.ScopeToken
 				} else if _, err := defense.ParseAddressOrPrefix(v); err != nil {
-					return command.Usagef("%q is neither an address, a range nor a fingerprint; to decide about a word of the User-Agent, add --agent", v)
+					return command.Usagef("%q is neither an address, a range, a fingerprint nor a token's number; to decide about a word of the User-Agent, add --agent", v)
 				}
 				ds = append(ds, d)
 			}

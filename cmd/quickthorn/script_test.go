@@ -50,8 +50,18 @@ func TestScripts(t *testing.T) {
 			"eventually":     eventually,
 			"squat":          squat,
 			"send":           send,
+			"take":           take,
 		},
 	})
+}
+
+// take puts the first line of a file into a variable: take FILE NAME.
+func take(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: take FILE NAME")
+	}
+	line, _, _ := strings.Cut(ts.ReadFile(args[0]), "\n")
+	ts.Setenv(args[1], line)
 }
 
 // serve-upstream starts a site on an ephemeral port and puts its URL into $UPSTREAM. It
@@ -138,6 +148,9 @@ func fetch() {
 	}
 	if len(os.Args) > 4 {
 		r.Header.Set("X-Forwarded-For", os.Args[4])
+	}
+	if token := os.Getenv("FETCH_TOKEN"); token != "" {
+		r.Header.Set("Quickthorn-Token", token)
 	}
 	res, err := client.Do(r)
 	if err != nil {

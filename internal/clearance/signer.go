@@ -12,6 +12,7 @@
 package clearance
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -98,7 +100,9 @@ func (s *Signer) Replace(keys ...[]byte) error {
 		n.states.New = func() any { return &state{mac: hmac.New(sha256.New, secret)} }
 		made = append(made, n)
 	}
-	s.keys.Store(&made)
+	if old := s.keys.Load(); old == nil || !slices.EqualFunc(*old, made, func(a, b *key) bool { return bytes.Equal(a.secret, b.secret) }) {
+		s.keys.Store(&made)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -94,4 +95,37 @@ func openPages(s *service.Service) (*answer.Writer, error) {
 		}))
 	}
 	return w, nil
+}
+
+// watchKeys takes new keys of clearances into use when their files change.
+func (e *Part) watchKeys(ctx context.Context) error {
+	t := time.NewTicker(10 * time.Second)
+	defer t.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := e.reloadKeys(); err == nil {
+				last = ""
+			} else if err.Error() != last { // once for each problem
+				last = err.Error()
+				e.s.Log.Error("the keys of clearances could not be read again; the old ones stay in use", "error", err)
+			}
+		}
+	}
+}
+
+// reloadKeys reads the keys of clearances again. A key that is gone is an error: a new one would void every clearance.
+func (e *Part) reloadKeys() error {
+	path := ClearanceKeyFile(e.s.Config)
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("clearance key: %w", err)
+	}
+	keys, err := clearance.LoadKeys(path)
+	if err != nil {
+		return err
+	}
+	return e.signer.Replace(keys...)
 }

@@ -142,6 +142,7 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 	}
 	e.explain = &explain.API{Profiler: profiler, Engine: judge, Check: gate, Now: time.Now}
 	s.Background("posture", e.tick)
+	s.Background("watching the keys", service.UntilEnded(e.watchKeys))
 	if err := e.register(); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
@@ -285,10 +286,7 @@ func (e *Part) Explainer() *explain.API { return e.explain }
 // is an error, and the old one stays in force.
 func (e *Part) Reload() error {
 	err := e.policy.Reload()
-	keys, keyErr := clearance.LoadKeys(ClearanceKeyFile(e.s.Config))
-	if keyErr == nil {
-		keyErr = e.signer.Replace(keys...)
-	}
+	keyErr := e.reloadKeys()
 	if keyErr != nil {
 		e.s.Log.Error("the keys of clearances could not be read again; the old ones stay in use", "error", keyErr)
 		err = errors.Join(err, keyErr)
