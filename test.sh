@@ -34,7 +34,7 @@ if [ -n "$unformatted" ]; then
 fi
 echo "== go vet"
 go vet ./...
-go vet -tags clients,services,containers,release ./test/...
+go vet -tags clients,services,containers,release ./test/... ./internal/challenge/... ./internal/page
 
 echo "== staticcheck"
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
@@ -85,7 +85,7 @@ if [ "$engine" = yes ]; then
 fi
 
 echo "== real clients against the built program"
-go test -tags clients -count=1 ./test/clients/...
+go test -tags clients -count=1 ./test/clients/... ./internal/challenge/script ./internal/page
 
 echo "== the services apart, with real Redis, PostgreSQL and mail servers"
 go test -tags services -count=1 ./test/services/...

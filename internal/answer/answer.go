@@ -53,9 +53,9 @@ type Answer struct {
 	page.View
 	Status     int
 	RetryAfter time.Duration // 0: no Retry-After; rounded up to whole seconds
-	// Embedded pages may stand in frames on other sites; Elsewhere are origins that the page may load from beside its own.
-	Embedded  bool
-	Elsewhere []string
+	Embedded   bool          // it may stand in frames on other sites
+	// Directives of the Content-Security-Policy for what the page loads from elsewhere.
+	Directives string
 }
 
 // New returns an answer with a title and a sentence.
@@ -183,14 +183,10 @@ func (w *Writer) Write(rw http.ResponseWriter, r *http.Request, f Form, a *Answe
 
 func (a *Answer) policy() []string {
 	switch {
-	case len(a.Elsewhere) > 0:
-		from := " 'self' " + strings.Join(a.Elsewhere, " ")
-		// Providers' widgets style themselves inline; everything of ours does without.
-		p := policy + "; script-src" + from + "; frame-src" + from + "; connect-src" + from + "; img-src" + from + "; style-src" + from + " 'unsafe-inline'"
-		if !a.Embedded {
-			p += "; frame-ancestors 'self'"
-		}
-		return []string{p}
+	case a.Directives != "" && a.Embedded:
+		return []string{policy + "; " + a.Directives}
+	case a.Directives != "":
+		return []string{policy + "; " + a.Directives + "; frame-ancestors 'self'"}
 	case a.Embedded:
 		return cspEmbedded
 	}

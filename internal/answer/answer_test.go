@@ -152,7 +152,7 @@ func TestAssetsAreKeptForEverAndCompressed(t *testing.T) {
 func TestAPageInAFrameElsewhereMayBeShownThere(t *testing.T) {
 	embedded, with := denied, denied
 	embedded.Embedded = true
-	with.Elsewhere = []string{"https://captcha.example.org"}
+	with.Directives = "script-src 'self' https://captcha.example.org"
 	for want, a := range map[string]Answer{
 		"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'": denied,
 		"default-src 'self'; base-uri 'none'; form-action 'self'":                         embedded,

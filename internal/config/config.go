@@ -190,10 +190,11 @@ type Challenge struct {
 
 // Captcha configures a provider of checks.
 type Captcha struct {
-	Provider    string        `yaml:"provider" enum:"hcaptcha,turnstile,recaptcha,friendly-captcha,mcaptcha,cap,custom" doc:"Whose check it is; empty means none."`
+	Provider    string        `yaml:"provider" enum:"hcaptcha,turnstile,recaptcha,friendly-captcha,mcaptcha,cap,altcha" doc:"Whose check it is; empty means none."`
 	SiteKey     string        `yaml:"siteKey" doc:"The site's public key at the provider."`
 	Secret      string        `yaml:"secret" secret:"true" doc:"The site's secret at the provider."`
 	VerifyURL   string        `yaml:"verifyUrl" example:"https://captcha.example.org/siteverify" doc:"Where answers are verified; needed for a provider that you run yourself, empty means the provider's own."`
+	PublicURL   string        `yaml:"publicUrl" example:"https://captcha.example.org" doc:"Where browsers reach mcaptcha, cap or altcha; empty means where verifyUrl points."`
 	ScriptURL   string        `yaml:"scriptUrl" example:"https://captcha.example.org/widget.js" doc:"The widget's script, likewise."`
 	Timeout     time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"30s" doc:"Time for the provider to answer; after it the visitor gets another kind of challenge."`
 	SendAddress bool          `yaml:"sendAddress" default:"false" doc:"Tell the provider the visitor's address."`

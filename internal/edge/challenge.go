@@ -90,8 +90,8 @@ func (e *Edge) show(v *visit, w http.ResponseWriter, r *http.Request, pg *challe
 		}
 	case defense.ChallengeCaptcha:
 		a.Kind, a.Text = page.Captcha, language.ChallengeCaptcha
-		task.Script, task.Class, task.SiteKey = e.Widget.ScriptURL, e.Widget.Class, e.Widget.SiteKey
-		a.Elsewhere = e.Widget.Origins
+		task.Script, task.Module, task.Widget = e.Widget.ScriptURL, e.Widget.Module, e.Widget.Markup()
+		a.Directives = e.Widget.Policy()
 	}
 	if a.More = language.ChallengeWhy; pg.Notice == challenge.NoticeWrong {
 		a.More = language.WrongAnswer

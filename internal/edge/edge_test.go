@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/challenge/captcha"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
@@ -640,5 +642,48 @@ func TestRefusalCostsNoUpstream(t *testing.T) {
 	}), decisions: []defense.Decision{deny("127.0.0.1")}})
 	for i := range 10 {
 		f.get(t, "/"+strconv.Itoa(i))
+	}
+}
+
+func TestAProvidersCheckEndToEnd(t *testing.T) {
+	asked := make(chan string, 2)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.FormValue("secret") + " " + r.FormValue("response") + " " + r.FormValue("remoteip")
+		fmt.Fprintf(w, `{"success": %v}`, r.FormValue("response") == "solved")
+	}))
+	defer provider.Close()
+	a, err := captcha.New(captcha.Config{Provider: "hcaptcha", SiteKey: "10000000-ffff-ffff-ffff-000000000001", Secret: "our-secret", VerifyURL: provider.URL}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := start(t, setup{mode: defense.ModeEnforce, policy: challengeAll, kinds: defense.Ladder{defense.ChallengeCaptcha, defense.ChallengeQuestion}, provider: a, widget: a.Widget()})
+	c := f.browser(t)
+	res, page := do(t, c, f.request(t, "GET", "/wiki/A"))
+	if policy := res.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "hcaptcha.com") || !strings.Contains(policy, "default-src 'self'") || !strings.Contains(page, `data-sitekey="10000000-ffff-ffff-ffff-000000000001"`) || strings.Contains(page, "our-secret") {
+		t.Fatalf("%s\n%s", policy, page)
+	}
+	form := regexp.MustCompile(`(?s)<form method="post" action="([^"]+)">.*name="ticket" value="([^"]+)"`).FindStringSubmatch(page)
+	if form == nil {
+		t.Fatalf("no form in %s", page)
+	}
+	send := func(token string) (*http.Response, string) {
+		r := f.request(t, "POST", strings.ReplaceAll(form[1], "&amp;", "&"), "Content-Type: application/x-www-form-urlencoded")
+		body := url.Values{"ticket": {form[2]}, a.Widget().Field: {token}}.Encode()
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+		return do(t, c, r)
+	}
+	if res, page := send("unsolved"); res.StatusCode != 429 || !strings.Contains(page, "data-sitekey") {
+		t.Errorf("not solved: %d %s", res.StatusCode, page)
+	}
+	if res, _ := send("solved"); res.StatusCode != 303 || res.Header.Get("Location") != "/wiki/A" {
+		t.Errorf("solved: %d %v", res.StatusCode, res.Header)
+	}
+	for _, want := range []string{"our-secret unsolved ", "our-secret solved "} {
+		if got := receive(t, asked, "a question to the provider"); got != want {
+			t.Errorf("the provider was asked %q, want %q", got, want)
+		}
+	}
+	if res, body := do(t, c, f.request(t, "GET", "/wiki/A")); res.StatusCode != 200 || body != "origin" {
+		t.Errorf("then: %d %s", res.StatusCode, body)
 	}
 }

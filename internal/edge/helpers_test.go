@@ -33,6 +33,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/answer"
 	"github.com/quickthorn/quickthorn/internal/budget"
 	"github.com/quickthorn/quickthorn/internal/challenge"
+	"github.com/quickthorn/quickthorn/internal/challenge/captcha"
 	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/crawler"
@@ -79,6 +80,8 @@ type setup struct {
 	observe    bool // record them as transient
 	now        func() time.Time
 	kinds      defense.Ladder // of challenges; zero: refresh
+	provider   challenge.Captcha
+	widget     captcha.Widget
 }
 
 // front is an edge that serves on a port of its own.
@@ -194,6 +197,10 @@ func start(t testing.TB, s setup) *front {
 	if s.bodyIdle == 0 {
 		s.bodyIdle = within
 	}
+	gate := newGate(t, s.kinds)
+	if s.provider != nil {
+		gate.Captcha = s.provider
+	}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.Edge, err = New(Options{
 		Name: "test", Sites: []Site{{Name: "wiki", Hosts: s.hosts, Upstream: s.forwarder}}, Clients: resolver, Profiler: profiler(),
@@ -201,7 +208,7 @@ func start(t testing.TB, s setup) *front {
 			Decisions: f.set, Policy: func() *policy.Policy { return pol }, Budgets: budget.New(1000), Posture: gauge.Current,
 			Mode: func() defense.Mode { return s.mode },
 		}),
-		Gate: newGate(t, s.kinds), Answers: pages(), Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next,
+		Gate: gate, Answers: pages(), Widget: s.widget, Posture: gauge, Recorder: f.recorder, NewID: id.New(time.Now, randv2.Uint64).Next,
 		Now:      func() time.Time { return s.now().Add(time.Duration(f.ahead.Load())) },
 		BodyIdle: s.bodyIdle, MaxBody: s.maxBody, TarpitDelay: s.delay, TarpitMax: s.places, Contact: "owner@example.org", Log: logger,
 	})

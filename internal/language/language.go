@@ -47,8 +47,11 @@ type Catalogues struct {
 	known map[string]*Language // by header; bounded by maxCached
 }
 
-// Language is one catalogue. It never changes.
+// Language is one catalogue. Once it has been handed out, it never changes.
 type Language struct {
+	once      sync.Once
+	load      func() error // reads the messages; nil once it did
+	err       error        // of load
 	tag       language.Tag
 	name      string
 	direction string
@@ -56,11 +59,31 @@ type Language struct {
 	words     []string
 }
 
-// Load returns the catalogues that are built in. An error names the file and the line
-// that is wrong, or the key that a file lacks.
-func Load() (*Catalogues, error) { return load(messages) }
+// Load returns the catalogues that are built in. English is read now, another language when the first reader wants it: most
+// sites meet a few, and all together take a site's start and some megabytes. That all are whole is what load tries in a test.
+func Load() (*Catalogues, error) { return open(messages) }
 
+// load is open that reads every catalogue. An error names the file and the line that is wrong, or the key that a file lacks.
 func load(files fs.FS) (*Catalogues, error) {
+	c, err := open(files)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range c.languages {
+		if err := l.ready(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// ready reads the messages if that has not been done.
+func (l *Language) ready() error {
+	l.once.Do(func() { l.err, l.load = l.load(), nil })
+	return l.err
+}
+
+func open(files fs.FS) (*Catalogues, error) {
 	paths, err := fs.Glob(files, "messages/*.yaml")
 	if err != nil {
 		return nil, fmt.Errorf("list catalogues: %w", err)
@@ -75,10 +98,6 @@ func load(files fs.FS) (*Catalogues, error) {
 	c := &Catalogues{known: map[string]*Language{}}
 	var tags []language.Tag
 	for _, p := range paths {
-		source, err := fs.ReadFile(files, p)
-		if err != nil {
-			return nil, fmt.Errorf("read catalogue: %w", err)
-		}
 		name := strings.TrimSuffix(path.Base(p), ".yaml")
 		tag, err := language.Parse(name)
 		if err != nil {
@@ -89,8 +108,17 @@ func load(files fs.FS) (*Catalogues, error) {
 		if len(c.languages) > 0 {
 			measure = c.languages[0]
 		}
-		if err := l.read(p, source, measure); err != nil {
-			return nil, err
+		l.load = func() error {
+			source, err := fs.ReadFile(files, p)
+			if err != nil {
+				return fmt.Errorf("read catalogue: %w", err)
+			}
+			return l.read(p, source, measure)
+		}
+		if measure == nil {
+			if err := l.ready(); err != nil {
+				return nil, err
+			}
 		}
 		c.languages = append(c.languages, l)
 		tags = append(tags, tag)
@@ -109,7 +137,15 @@ func directionOf(tag language.Tag) string {
 }
 
 // All returns every language, English first.
-func (c *Catalogues) All() []*Language { return slices.Clone(c.languages) }
+func (c *Catalogues) All() []*Language {
+	var out []*Language
+	for _, l := range c.languages {
+		if l.ready() == nil {
+			out = append(out, l)
+		}
+	}
+	return out
+}
 
 // Match returns the language that suits the Accept-Language header best (RFC 9110
 // section 12.5.4), English if none does. It is never nil. Only the first KiB of the
@@ -169,7 +205,10 @@ func (c *Catalogues) match(header string) *Language {
 	if confidence == language.No {
 		return c.languages[0]
 	}
-	return c.languages[i]
+	if l := c.languages[i]; l.ready() == nil {
+		return l
+	}
+	return c.languages[0]
 }
 
 // Tag is the language's BCP 47 tag, as the lang attribute takes it.

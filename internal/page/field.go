@@ -29,8 +29,6 @@ const (
 	fieldSeen
 	fieldWord
 	fieldDecoy
-	fieldClass
-	fieldSiteKey
 	fieldAction
 	fieldToken
 	fieldWords // and the words after it
@@ -150,10 +148,6 @@ func appendField(b []byte, v *View, g *segment) []byte {
 		s = t.Word
 	case fieldDecoy:
 		s = t.Decoy
-	case fieldClass:
-		s = t.Class
-	case fieldSiteKey:
-		s = t.SiteKey
 	case fieldAction:
 		s = h.Action
 	case fieldToken:

@@ -42,7 +42,7 @@ func examples() map[string]*View {
 	work.Algorithm, work.Puzzles, work.Bits, work.Least, work.Limit = "sha256", 32, 12, 16, 20000
 	work.Script, work.Worker = AssetPrefix+"challenge.1.js", AssetPrefix+"worker.1.js"
 	question.Words, question.Word, question.Decoy = []string{"river", "lamp", "bread", "chair"}, "bread", "website"
-	captcha.Script, captcha.Class, captcha.SiteKey = "https://captcha.example/api.js?x=1", "captcha", "10000000-ffff"
+	captcha.Script, captcha.Widget = "https://captcha.example/api.js?x=1", `<div class="captcha" data-sitekey="10000000-ffff"></div>`
 	v := map[string]*View{
 		"info":     {Kind: Info, Title: language.RefusedTitle, Text: language.RefusedText, Reason: "the agent is not welcome."},
 		"silent":   {Kind: Silent, Title: language.ChallengeTitle, Text: language.ChallengeWhy, More: language.ChallengeWait, Count: 2, Link: testFallback, LinkText: language.LinkContinue, Refresh: testFallback, Delay: 2, RefreshAlways: true, Challenge: silent},

@@ -15,6 +15,7 @@
 package page
 
 import (
+	"html/template"
 	"strings"
 
 	"github.com/quickthorn/quickthorn/internal/language"
@@ -99,8 +100,10 @@ type Task struct {
 	Word  string
 	Decoy string
 
-	// For Captcha: the class and the site key that its script looks for.
-	Class, SiteKey string
+	// For Captcha: the provider's element, and whether Script is a module. Like a contact they are part of the page's shape, so
+	// they must come from the configuration, never from a client; Widget is put in as it is.
+	Widget template.HTML
+	Module bool
 }
 
 // Form is a kept form: Action is the same-site address that the button posts to, Token its

@@ -175,7 +175,7 @@ func TestHostileValuesStayText(t *testing.T) {
 	p, _ := open(t, "")
 	task := &Task{
 		Ticket: hostile, Pass: hostile, Return: hostile, Fallback: hostile, Algorithm: hostile, Worker: hostile, Script: hostile, Seen: hostile,
-		Words: []string{hostile, hostile}, Word: hostile, Decoy: hostile, Class: hostile, SiteKey: hostile,
+		Words: []string{hostile, hostile}, Word: hostile, Decoy: hostile,
 	}
 	for k := range kinds {
 		v := &View{Kind: k, Title: language.ChallengeTitle, Reason: hostile, RequestID: hostile, Contact: hostile, Link: "/" + hostile, LinkText: language.TryAgain, Refresh: "/" + hostile, Challenge: task, Hold: &Form{hostile, hostile}}

@@ -31,6 +31,7 @@ type shape struct {
 	link              language.Key
 	words             uint8
 	has               present
+	widget            template.HTML
 }
 
 // present are the parts that a page has.
@@ -47,6 +48,7 @@ const (
 	hasSeen
 	hasDecoy
 	hasHold
+	isModule
 )
 
 func (p *present) set(bit present, on bool) {
@@ -74,6 +76,10 @@ func shapeOf(v *View) shape {
 		s.has.set(hasScript, t.Script != "" && (v.Kind == Work || v.Kind == Captcha))
 		s.has.set(hasSeen, t.Seen != "" && v.Kind == Silent)
 		s.has.set(hasDecoy, t.Decoy != "")
+		if v.Kind == Captcha {
+			s.widget = t.Widget
+			s.has.set(isModule, t.Module)
+		}
 	}
 	s.has.set(hasHold, v.Hold != nil)
 	return s
@@ -104,7 +110,9 @@ type siteData struct{ Name, Logo, LogoAlt string }
 type taskData struct {
 	Ticket, Pass, Return, Fallback                 string
 	Algorithm, Puzzles, Bits, Least, Limit, Worker string
-	Script, Seen, Decoy, Class, SiteKey            string
+	Script, Seen, Decoy                            string
+	Widget                                         template.HTML
+	Module                                         bool
 	Words                                          []string
 	Choose                                         *value
 }
@@ -223,7 +231,7 @@ func (s *set) data(sh *shape) *data {
 			Ticket: fieldTicket.mark(), Pass: fieldPass.mark(), Return: fieldReturn.mark(), Fallback: optional(hasFallback, fieldFallback),
 			Algorithm: fieldAlgorithm.mark(), Puzzles: fieldPuzzles.mark(), Bits: fieldBits.mark(), Least: fieldLeast.mark(), Limit: fieldLimit.mark(), Worker: fieldWorker.mark(),
 			Script: optional(hasScript, fieldScript), Seen: optional(hasSeen, fieldSeen), Decoy: optional(hasDecoy, fieldDecoy),
-			Class: fieldClass.mark(), SiteKey: fieldSiteKey.mark(),
+			Widget: sh.widget, Module: sh.has&isModule != 0,
 			Choose: split(language.QuestionChoose, "word", fieldWord.mark()),
 		}
 		for i := range sh.words {
@@ -261,7 +269,7 @@ func fieldName(f field) string {
 		fieldTicket: ".Challenge.Ticket", fieldPass: ".Challenge.Pass", fieldReturn: ".Challenge.Return", fieldFallback: ".Challenge.Fallback",
 		fieldAlgorithm: ".Challenge.Algorithm", fieldPuzzles: ".Challenge.Puzzles", fieldBits: ".Challenge.Bits", fieldLeast: ".Challenge.Least", fieldLimit: ".Challenge.Limit",
 		fieldWorker: ".Challenge.Worker", fieldScript: ".Challenge.Script", fieldSeen: ".Challenge.Seen", fieldWord: ".Challenge.Choose.Value", fieldDecoy: ".Challenge.Decoy",
-		fieldClass: ".Challenge.Class", fieldSiteKey: ".Challenge.SiteKey", fieldAction: ".Hold.Action", fieldToken: ".Hold.Token",
+		fieldAction: ".Hold.Action", fieldToken: ".Hold.Token",
 	}
 	if int(f) < len(names) {
 		return strings.TrimSpace(names[f])

@@ -59,8 +59,8 @@ func NewGate(c *config.Config, s *clearance.Signer, shared challenge.Redemptions
 	var widget captcha.Widget
 	if p := &c.Challenge.Captcha; p.Provider != "" {
 		a, err := captcha.New(captcha.Config{
-			Provider: p.Provider, SiteKey: p.SiteKey, Secret: captcha.Secret(p.Secret), VerifyURL: p.VerifyURL, ScriptURL: p.ScriptURL,
-			Timeout: p.Timeout, SendAddress: p.SendAddress,
+			Provider: p.Provider, SiteKey: p.SiteKey, Secret: captcha.Secret(p.Secret), VerifyURL: p.VerifyURL, PublicURL: p.PublicURL,
+			ScriptURL: p.ScriptURL, Timeout: p.Timeout, SendAddress: p.SendAddress,
 		}, nil)
 		if err != nil {
 			return nil, captcha.Widget{}, fmt.Errorf("challenge.captcha: %w", err)
