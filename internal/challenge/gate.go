@@ -12,6 +12,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/challenge/work"
 	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 )
 
 const (
@@ -39,6 +40,13 @@ type Captcha interface {
 	Verify(ctx context.Context, token, address, host string) (bool, error)
 }
 
+// Redemptions remembers, for all edges together, which tickets were redeemed, so that one earns one clearance.
+type Redemptions interface {
+	// Redeem notes a redemption and returns the first one of its ticket; known is false if there was none before. An error means that
+	// this could not be found out in time; who asks then goes on with what it knows itself.
+	Redeem(ctx context.Context, r defense.Redemption) (first defense.Redemption, known bool, err error)
+}
+
 // Options are the parts of a gate. Signer, Validity, Budget, Ladder and Redemptions are required.
 type Options struct {
 	Signer      *clearance.Signer
@@ -56,8 +64,8 @@ type Options struct {
 type Gate struct {
 	Options
 	pressure *pressure
-	passes   *budget.Store // visits to the pass address by neighbourhood
-	own      *Memory       // what was redeemed here
+	passes   *budget.Store      // visits to the pass address by neighbourhood
+	own      *redemption.Memory // what was redeemed here
 }
 
 // passRate and passBurst bound visits to the pass address from one neighbourhood: a school's class opens the site
@@ -72,7 +80,7 @@ func NewGate(o Options) *Gate {
 	if o.NewID == nil {
 		o.NewID = clearance.RandomID
 	}
-	return &Gate{Options: o, pressure: newPressure(), passes: budget.New(1 << 14), own: NewMemory(1 << 17)}
+	return &Gate{Options: o, pressure: newPressure(), passes: budget.New(1 << 14), own: redemption.NewMemory(1 << 17)}
 }
 
 // Visit is what the gate must know of a request.
@@ -504,8 +512,8 @@ func (g *Gate) judge(v *Visit, t *ticket, f *Form) (share uint8, n Notice, next 
 
 // pass redeems the ticket.
 func (g *Gate) pass(v *Visit, t *ticket, who *visitor, share uint8, r Result) Result {
-	first, _ := g.redeem(v.context(), defense.Redemption{Ticket: t.id, Visitor: who.id, At: time.Unix(v.Now.Unix(), 0), Share: share})
-	if first.Visitor != who.id {
+	first, _ := g.redeem(v.context(), defense.Redemption{Ticket: defense.TokenID(t.id), Visitor: defense.TokenID(who.id), At: time.Unix(v.Now.Unix(), 0), Share: share})
+	if first.Visitor != defense.TokenID(who.id) {
 		r.Outcome = Used
 		if g.Clearance(v.Header, &v.Client, v.Family, v.Now).Valid {
 			r.Outcome = Passed // it has what it came for, from another tab
@@ -538,7 +546,7 @@ func (g *Gate) grant(v *Visit, t *ticket, who *visitor, first defense.Redemption
 const redeemTime = 2 * time.Second
 
 func (g *Gate) redeem(ctx context.Context, r defense.Redemption) (first defense.Redemption, known bool) {
-	first, known = g.own.Redeem(r)
+	first, known = g.own.Note(r)
 	if known || g.Redemptions == nil {
 		return first, known
 	}

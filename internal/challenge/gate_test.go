@@ -14,6 +14,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/challenge/work"
 	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 )
 
 var (
@@ -300,7 +301,7 @@ func TestATicketEarnsOneClearanceHoweverOftenItIsRedeemed(t *testing.T) {
 
 // shared is a store that edges have in common.
 type shared struct {
-	m   *Memory
+	m   *redemption.Memory
 	err error
 }
 
@@ -308,12 +309,12 @@ func (s shared) Redeem(_ context.Context, r defense.Redemption) (defense.Redempt
 	if s.err != nil {
 		return defense.Redemption{}, false, s.err
 	}
-	first, known := s.m.Redeem(r)
+	first, known := s.m.Note(r)
 	return first, known, nil
 }
 
 func TestOfTwoEdgesOneRedeems(t *testing.T) {
-	common := shared{m: NewMemory(1000)}
+	common := shared{m: redemption.NewMemory(1000)}
 	a, c := newGate(t, refresh), newGate(t, refresh)
 	a.Redemptions, c.Redemptions = common, common
 	b, thief := newBrowser(t), newBrowser(t)

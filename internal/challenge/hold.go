@@ -113,7 +113,7 @@ func (g *Gate) Release(v *Visit, sealed string) (sent *Held, r Result, wait time
 		r.Outcome = Again
 		return sent, r, 0
 	}
-	redeemed := defense.Redemption{Ticket: t.id, Visitor: who.id, At: time.Unix(v.Now.Unix(), 0), Share: 255}
+	redeemed := defense.Redemption{Ticket: defense.TokenID(t.id), Visitor: defense.TokenID(who.id), At: time.Unix(v.Now.Unix(), 0), Share: 255}
 	if _, before := g.redeem(v.context(), redeemed); before {
 		r.Outcome = Used
 		return nil, r, 0

@@ -7,6 +7,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/challenge/work"
 	"github.com/quickthorn/quickthorn/internal/clearance"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 )
 
 // The uses of this package's tokens.
@@ -20,7 +21,7 @@ const (
 const (
 	// ticketValidity is how long a challenge page may lie open before it is followed. After
 	// it, another one is shown in its place. It bounds what must be remembered of redeemed tickets.
-	ticketValidity = 2 * time.Hour
+	ticketValidity = redemption.Keep - 2*ticketSkew
 	// ticketSkew is how far the clocks of edges may differ. That a server's clock was set back must not stop anybody, so
 	// a ticket from the future has clearance.Skew.
 	ticketSkew = 10 * time.Minute

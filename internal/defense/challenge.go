@@ -104,6 +104,15 @@ func ParseTokenID(s string) (TokenID, error) {
 	return TokenID(n), nil
 }
 
+// MarshalText writes what String returns.
+func (t TokenID) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what MarshalText writes of any but none.
+func (t *TokenID) UnmarshalText(b []byte) (err error) {
+	*t, err = ParseTokenID(string(b))
+	return err
+}
+
 // Clearance is the state of the token that a solved challenge earned, or that the owner issued to a program.
 type Clearance struct {
 	Valid bool
@@ -124,8 +133,8 @@ func (c *Clearance) Cost() float64 { return float64(uint(1) << c.Changed) }
 // Redemption is the fact that a challenge's ticket was redeemed. Each ticket
 // earns one clearance; a second redemption by the same visitor is a repeated request and earns the same one.
 type Redemption struct {
-	Ticket  uint64    `json:"ticket,string"`
-	Visitor uint64    `json:"visitor,string"`
+	Ticket  TokenID   `json:"ticket"`
+	Visitor TokenID   `json:"visitor"`
 	At      time.Time `json:"at"`
 	Share   uint8     `json:"share"` // of a full budget, in 255ths
 }

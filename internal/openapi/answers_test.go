@@ -291,6 +291,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{op: "DELETE /v1/events", query: "client=203.0.113.9", want: 200},
 		{op: "DELETE /v1/events", want: 400},
 
+		{op: "POST /v1/redemptions", kind: asJSON, body: redeemed, key: proxyKey, want: 200},
+		{op: "POST /v1/redemptions", kind: asJSON, body: redeemed, want: 200},
+		{op: "POST /v1/redemptions", kind: asJSON, body: `{"ticket":"0000000000000001"}`, want: 400},
 		{op: "POST /v1/alerts/test", want: 200},
 		{op: "POST /v1/alerts/test", query: "channel=pigeon", want: 200},
 		{op: "POST /v1/explain", kind: asJSON, body: c.example(t, "POST /v1/explain", asJSON), want: 200},
@@ -375,6 +378,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			{op: "POST /v1/events", kind: asJSON, body: c.example(t, "POST /v1/events", asJSON)},
 			{op: "POST /v1/counters", kind: asJSON, body: counters},
 			{op: "POST /v1/webhook/{source}", in: "shop", kind: asJSON, body: webEvent},
+			{op: "POST /v1/redemptions", kind: asJSON, body: redeemed},
 			{op: "GET /v1/queue"},
 			{op: "GET /v1/dead-letters"},
 			{op: "POST /v1/dead-letters/replay", kind: asJSON, body: "{}"},
@@ -403,6 +407,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		}
 	}
 }
+
+const redeemed = `{"ticket":"ffffffffffffffff","visitor":"0000000000000007","at":"2026-11-25T12:00:00Z","share":255}`
 
 func TestParametersTakeWhatIsDescribed(t *testing.T) {
 	t.Parallel()

@@ -38,6 +38,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/profile"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 	"github.com/quickthorn/quickthorn/internal/run"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
@@ -216,6 +217,7 @@ func newWorld(t *testing.T) *world {
 			auth.Group{API: &private.ModeAPI{Switch: w}, Read: []string{auth.Proxy}},
 			auth.Group{API: api, Read: []string{auth.Proxy}},
 			auth.Group{API: &run.AlertsAPI{Dispatcher: alerts}},
+			auth.Group{API: &redemption.API{Store: w.state}, Callers: []string{auth.Proxy}},
 			auth.Group{API: &record.API{Archive: w.archive, Now: now, Log: log}},
 			auth.Group{API: &intake.EventsAPI{Service: service}, Callers: []string{auth.Proxy}},
 			auth.Group{API: &intake.QueueAPI{Service: service}},

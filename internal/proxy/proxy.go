@@ -19,6 +19,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/knowledge"
 	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/openapi"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/ship"
 	"github.com/quickthorn/quickthorn/internal/wait"
@@ -102,6 +103,7 @@ func Open(ctx context.Context, o service.Options, hear Hear) (_ *Proxy, err erro
 	})
 	if p.Part, err = OpenPart(ctx, p.Service, k.Profiler, pol, Needs{
 		Decisions: set, Mode: p.mode.Mode, Sink: sink, NewID: ids.Next, Observe: true, Off: !c.Slow.Enabled,
+		Redemptions: &redemption.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key},
 	}); err != nil {
 		return nil, err
 	}

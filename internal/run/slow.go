@@ -30,6 +30,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/proxy"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 	"github.com/quickthorn/quickthorn/internal/reputation"
 	"github.com/quickthorn/quickthorn/internal/robots"
 	"github.com/quickthorn/quickthorn/internal/service"
@@ -323,6 +324,7 @@ func (p *slowPart) groups() []auth.Group {
 		{API: &private.ModeAPI{Switch: p.mode}, Read: []string{auth.Proxy}, Ready: p.owning},
 		{API: decisions, Read: []string{auth.Proxy}, Ready: p.owning},
 		{API: &AlertsAPI{p.alerts}},
+		{API: &redemption.API{Store: p.state}, Callers: []string{auth.Proxy}},
 	}
 	if p.archive != nil {
 		groups = append(groups, auth.Group{API: &record.API{Archive: p.archive, Now: time.Now, Log: p.s.Log}})

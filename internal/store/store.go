@@ -13,6 +13,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 )
 
 // Errors that implementations wrap.
@@ -31,6 +32,7 @@ type State interface {
 	Queue() queue.Queue
 	Bell
 	Lease
+	redemption.Store
 	// Ping is nil while the store can be used; the error says what is wrong.
 	Ping(ctx context.Context) error
 	Close() error

@@ -10,17 +10,18 @@ import (
 // tagDocs says what belongs together.
 func tagDocs() map[string]string {
 	return map[string]string{
-		"events":    "Requests as edges and other web servers report them.",
-		"queue":     "What was acknowledged and is not archived yet.",
-		"cases":     "The grouped suspicious events of a client or campaign, and what was made of them.",
-		"decisions": "Time-limited statements that every edge enforces.",
-		"mode":      "Which verdicts are carried out.",
-		"archive":   "What is kept of requests.",
-		"alerts":    "What the owner is told.",
-		"explain":   "Why a request would be met as it would.",
-		"backup":    "A copy of what is kept.",
-		"judge":     "Judging cases. Nothing is kept.",
-		"health":    "For whoever watches the service.",
+		"events":     "Requests as edges and other web servers report them.",
+		"queue":      "What was acknowledged and is not archived yet.",
+		"cases":      "The grouped suspicious events of a client or campaign, and what was made of them.",
+		"challenges": "What edges remember together of challenges.",
+		"decisions":  "Time-limited statements that every edge enforces.",
+		"mode":       "Which verdicts are carried out.",
+		"archive":    "What is kept of requests.",
+		"alerts":     "What the owner is told.",
+		"explain":    "Why a request would be met as it would.",
+		"backup":     "A copy of what is kept.",
+		"judge":      "Judging cases. Nothing is kept.",
+		"health":     "For whoever watches the service.",
 	}
 }
 
@@ -32,7 +33,7 @@ func names() map[string]string {
 		"decision.Imported": "ImportedDecisions", "intake.Label": "LabelSetting", "private.Mode": "ModeSetting", "alert.Result": "AlertResult",
 		"explain.Question": "ExplainQuestion", "explain.Report": "ExplainReport", "explain.Verdict": "ExplainVerdict",
 		"explain.Profile": "ExplainProfile", "explain.Decision": "ExplainDecision", "policy.Step": "ExplainStep",
-		"escalation.Readiness": "Stages", "record.Counter": "VerdictCounter", "record.Harm": "HarmReport",
+		"escalation.Readiness": "Stages", "redemption.Answer": "FirstRedemption", "record.Counter": "VerdictCounter", "record.Harm": "HarmReport",
 	}
 }
 
@@ -46,7 +47,7 @@ func facts() map[string]object {
 	ulid := object{"minLength": 26, "maxLength": 26}
 	// A decision cannot observe or charge, and these scopes are enforced.
 	actions := object{"enum": []any{"allow", "throttle", "challenge", "tarpit", "deny"}}
-	scopes := object{"enum": []any{"address", "range", "fingerprint", "agent"}}
+	scopes := object{"enum": []any{"address", "range", "fingerprint", "agent", "token"}}
 	return map[string]object{
 		"defense.Event.Schema":   {"enum": []any{1}},
 		"defense.Event.Kind":     {"enum": []any{"request", "challenge", "tarpit", "trap", "appeal"}},

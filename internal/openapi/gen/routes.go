@@ -14,6 +14,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/intake"
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 )
 
 // What services write without exporting a type for it. The package's tests hold these to the real answers.
@@ -209,6 +210,11 @@ func aiService(root string) []route {
 		{
 			method: "put", path: "/v1/cases/{id}/label", tag: "cases", summary: "Say what a case truly was.", request: jsonOf[intake.Label](), status: 200, answer: jsonOf[intake.Label](),
 			problems: or(wrong, missing, archiveAway),
+		},
+
+		{
+			method: "post", path: "/v1/redemptions", tag: "challenges", callers: "proxy", summary: "Note that a challenge was redeemed, and say which redemption of its ticket was the first.",
+			request: jsonOf[defense.Redemption](), status: 200, answer: jsonOf[redemption.Answer](), problems: or(wrong, map[int]string{503: "The state cannot be written now."}),
 		},
 
 		decisions(route{

@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redemption"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"go.etcd.io/bbolt"
 )
@@ -31,6 +34,9 @@ type State struct {
 	queue  *Queue
 	bell   bell
 	leases leases
+	// In memory only: a restart that forgets them costs less than a write to the disk for each reader who passes.
+	redemptions *redemption.Memory
+	closed      atomic.Bool
 }
 
 var _ store.State = (*State)(nil)
@@ -58,7 +64,7 @@ func OpenState(ctx context.Context, dir string, o StateOptions) (*State, error) 
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	s := &State{db: db, queue: q, bell: bell{listeners: map[chan struct{}]bool{}}, leases: leases{held: map[string]chan struct{}{}}}
+	s := &State{db: db, queue: q, bell: bell{listeners: map[chan struct{}]bool{}}, leases: leases{held: map[string]chan struct{}{}}, redemptions: redemption.NewMemory(1 << 17)}
 	if err := syncDir(dir); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -86,6 +92,15 @@ func (s *State) Settings() store.Settings { return s.db.Settings() }
 // Queue returns the queue.
 func (s *State) Queue() queue.Queue { return s.queue }
 
+// Redeem notes a redemption. It is remembered for redemption.Keep, whatever keep is, and until the process ends.
+func (s *State) Redeem(_ context.Context, r defense.Redemption, _ time.Duration) (first defense.Redemption, known bool, err error) {
+	if s.closed.Load() {
+		return first, false, errors.New("noting a redemption: the state is closed")
+	}
+	first, known = s.redemptions.Note(r)
+	return first, known, nil
+}
+
 // Ping is nil while both files can be read.
 func (s *State) Ping(ctx context.Context) error {
 	_, err := s.db.State(ctx)
@@ -98,7 +113,10 @@ func (s *State) Ping(ctx context.Context) error {
 }
 
 // Close waits for what is being written and closes the files.
-func (s *State) Close() error { return errors.Join(s.queue.close(), s.db.Close()) }
+func (s *State) Close() error {
+	s.closed.Store(true)
+	return errors.Join(s.queue.close(), s.db.Close())
+}
 
 // bell is a store.Bell within a process.
 type bell struct {

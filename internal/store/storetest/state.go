@@ -29,6 +29,7 @@ func State(t *testing.T, f StateFactory) {
 	t.Run("queue", func(t *testing.T) { queues(t, f) })
 	t.Run("bell", func(t *testing.T) { bells(t, f) })
 	t.Run("lease", func(t *testing.T) { leases(t, f) })
+	t.Run("redemptions", func(t *testing.T) { redemptions(t, f) })
 	t.Run("a store in use answers a ping, a closed one does not", func(t *testing.T) {
 		s := f.Open(t)
 		if err := s.Ping(t.Context()); err != nil {

@@ -1,20 +1,12 @@
-package challenge
+package redemption
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
 )
-
-// Redemptions remembers which tickets were redeemed, so that one earns one clearance.
-type Redemptions interface {
-	// Redeem notes a redemption and returns the first one of its ticket, which is r itself if there was none (known is false
-	// then). An error means that this could not be found out in time; who asks then goes on with what it knows itself.
-	Redeem(ctx context.Context, r defense.Redemption) (first defense.Redemption, known bool, err error)
-}
 
 // Memory is what was redeemed in this process. It is safe for concurrent use.
 //
@@ -29,34 +21,34 @@ type Memory struct {
 
 type memoryShard struct {
 	mu       sync.Mutex
-	now, old map[uint64]kept
+	now, old map[defense.TokenID]kept
 	began    time.Time
 }
 
 // kept is a redemption without its ticket.
 type kept struct {
-	visitor uint64
+	visitor defense.TokenID
 	at      int64 // Unix seconds
 	share   uint8
 }
 
 // NewMemory returns a memory of about that many redemptions, 40 bytes each, that keeps each for a ticket's life.
 func NewMemory(capacity int) *Memory {
-	m := &Memory{life: ticketValidity + 2*ticketSkew}
+	m := &Memory{life: Keep}
 	m.room = max(capacity/2/len(m.shards), 16)
 	return m
 }
 
-// Redeem notes a redemption and returns the first one of its ticket; known is false if there was none before.
-func (m *Memory) Redeem(r defense.Redemption) (first defense.Redemption, known bool) {
-	s := &m.shards[r.Ticket%uint64(len(m.shards))] // ids are random
+// Note notes a redemption and returns the first one of its ticket; known is false if there was none before.
+func (m *Memory) Note(r defense.Redemption) (first defense.Redemption, known bool) {
+	s := &m.shards[uint64(r.Ticket)%uint64(len(m.shards))] // ids are random
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if full := len(s.now) >= m.room; full || r.At.Sub(s.began) > m.life {
 		if full && r.At.Sub(s.began) <= m.life {
 			m.early.Add(1)
 		}
-		s.old, s.now, s.began = s.now, map[uint64]kept{}, r.At
+		s.old, s.now, s.began = s.now, map[defense.TokenID]kept{}, r.At
 	}
 	k, ok := s.now[r.Ticket]
 	if !ok {
