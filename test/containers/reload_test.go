@@ -6,10 +6,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 )
+
+// scraper names itself and is refused.
+const scraper = "GPTBot/1.2"
+
+var stylesheet = regexp.MustCompile(`/\.quickthorn/assets/style\.[0-9a-f]+\.css`)
 
 // A saved file is live without an image being built, and one that does not compile leaves the old program serving.
 func TestSavedFilesAreLive(t *testing.T) {
@@ -60,10 +66,24 @@ func TestSavedFilesAreLive(t *testing.T) {
 		eventually(t, 4*time.Minute, want)
 		t.Logf("%s live after %s", what, time.Since(begin).Round(100*time.Millisecond))
 	}
-	edit("internal/demo/site.html", func(text string) string { return strings.Replace(text, "</body>", "<p>a saved template</p></body>", 1) })
-	live("a template", func() error { return s.want(200, "a saved template", "/", chrome, address) })
+	edit("internal/page/files/page.html", func(text string) string {
+		return strings.Replace(text, "</body>", "<p>a saved template</p></body>", 1)
+	})
+	live("a template of a page", func() error { return s.want(403, "a saved template", "/", scraper, address) })
+	edit("internal/page/files/style.css", func(text string) string { return text + "\n.saved { color: red }\n" })
+	live("a style sheet of a page", func() error {
+		_, page, err := s.get("/", scraper, address)
+		if err != nil {
+			return err
+		}
+		sheet := stylesheet.FindString(page)
+		if sheet == "" {
+			return errors.New("no style sheet in " + page)
+		}
+		return s.want(200, ".saved", sheet, chrome, address)
+	})
 	edit("internal/demo/style.css", func(text string) string { return text + "\n/* a saved asset */\n" })
-	live("an asset", func() error { return s.want(200, "a saved asset", "/style.css", chrome, address) })
+	live("an asset that is embedded", func() error { return s.want(200, "a saved asset", "/style.css", chrome, address) })
 	edit("internal/demo/site.go", func(text string) string {
 		return strings.Replace(text, `"The Hedge Gazette"`, `"The Saved Gazette"`, 1)
 	})
