@@ -54,7 +54,8 @@ while [ -z "$stopped" ]; do
 		ended=$?
 		[ "$ended" = 127 ] || status=$ended
 	fi
-	kill "$watcher" 2>/dev/null || :
+	# Not TERM: a watcher so young that it still has this shell's trap would take it and live on.
+	kill -KILL "$watcher" 2>/dev/null || :
 	wait "$watcher" 2>/dev/null || :
 	[ -z "$stopped" ] || exit "$status"
 	# Ended by itself: the container ends too, and its restart policy decides.

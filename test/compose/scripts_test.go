@@ -85,9 +85,14 @@ func script(t *testing.T, dir string, env []string, args ...string) (*exec.Cmd, 
 	return c, out
 }
 
+// status waits for a script's end; one that does not come is killed, and fails the test.
 func status(t *testing.T, c *exec.Cmd) int {
 	t.Helper()
+	late := time.AfterFunc(patience, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
 	err := c.Wait()
+	if !late.Stop() {
+		t.Fatalf("%v did not end", c.Args)
+	}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
@@ -206,10 +211,16 @@ func TestReload(t *testing.T) {
 		}
 	})
 	t.Run("a service that ends by itself ends the container, for its restart policy", func(t *testing.T) {
-		bin, c, _ := start(t, "proxy")
-		program(t, bin, "exit 3\n")
-		if got := status(t, c); got != 3 {
-			t.Errorf("exit status %d, want the service's own, 3", got)
+		// Many at once: one that ended sooner than its watcher had started left the container hanging.
+		for range 30 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				bin, c, _ := start(t, "proxy")
+				program(t, bin, "exit 3\n")
+				if got := status(t, c); got != 3 {
+					t.Errorf("exit status %d, want the service's own, 3", got)
+				}
+			})
 		}
 	})
 	t.Run("a build that is being written is not started", func(t *testing.T) {
