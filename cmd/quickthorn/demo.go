@@ -31,7 +31,7 @@ func demoCommand(env *environment) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithCancel(cmd.Context())
 			defer cancel()
-			handler, err := demo.Handler()
+			handler, err := demo.Handler("")
 			if err != nil {
 				return err
 			}

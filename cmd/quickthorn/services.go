@@ -119,11 +119,11 @@ func (env *environment) options() (service.Options, error) {
 }
 
 func demoSiteCommand(env *environment) *cobra.Command {
-	address := "127.0.0.1:8080"
+	address, files := "127.0.0.1:8080", ""
 	c := &cobra.Command{
 		Use: "demo-site", Short: "Serve the sample site alone, as a server to protect", Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			handler, err := demo.Handler()
+			handler, err := demo.Handler(files)
 			if err != nil {
 				return err
 			}
@@ -148,5 +148,6 @@ func demoSiteCommand(env *environment) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&address, "listen", address, "`address`, host:port or unix:/path")
+	c.Flags().StringVar(&files, "files", "", "`directory` with site.html, style.css and articles.json, read for each request, instead of those built in")
 	return c
 }

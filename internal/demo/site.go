@@ -8,7 +8,9 @@ import (
 	"encoding/xml"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -22,30 +24,59 @@ type article struct {
 	Text  string `json:"text"`
 }
 
-// Handler returns the sample site. The error says which embedded file is broken.
-func Handler() (http.Handler, error) {
-	raw, err := files.ReadFile("articles.json")
+// content is what the files say.
+type content struct {
+	articles []article
+	page     *template.Template
+	css      []byte
+}
+
+func read(from fs.FS) (*content, error) {
+	c := &content{}
+	raw, err := fs.ReadFile(from, "articles.json")
 	if err != nil {
 		return nil, err
 	}
-	var articles []article
-	if err := json.Unmarshal(raw, &articles); err != nil {
+	if err := json.Unmarshal(raw, &c.articles); err != nil {
 		return nil, fmt.Errorf("read articles.json: %w", err)
 	}
-	page, err := template.ParseFS(files, "site.html")
-	if err != nil {
+	if c.page, err = template.ParseFS(from, "site.html"); err != nil {
 		return nil, err
 	}
-	css, err := files.ReadFile("style.css")
-	if err != nil {
-		return nil, err
-	}
+	c.css, err = fs.ReadFile(from, "style.css")
+	return c, err
+}
 
+// Handler returns the sample site. With a directory its files are read from there, for every request, so that a saved one is live at
+// once; with "" they are those built in. The error says which file is broken; later ones are answered with status 500 and the error.
+func Handler(dir string) (http.Handler, error) {
+	if dir == "" {
+		c, err := read(files)
+		if err != nil {
+			return nil, err
+		}
+		return c.handler(), nil
+	}
+	if _, err := read(os.DirFS(dir)); err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := read(os.DirFS(dir))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		c.handler().ServeHTTP(w, r)
+	}), nil
+}
+
+func (c *content) handler() http.Handler {
+	articles := c.articles
 	mux := http.NewServeMux()
 	show := func(w http.ResponseWriter, title, text string) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		// An error here means that the client went away.
-		_ = page.Execute(w, map[string]any{"Title": title, "Text": text, "Articles": articles})
+		_ = c.page.Execute(w, map[string]any{"Title": title, "Text": text, "Articles": articles})
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		show(w, "The Hedge Gazette", "A sample site, protected by quickthorn. Follow a link, or ask for a page as a crawler would.")
@@ -71,7 +102,7 @@ func Handler() (http.Handler, error) {
 	})
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
-		_, _ = w.Write(css)
+		_, _ = w.Write(c.css)
 	})
 	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "User-agent: GPTBot\nUser-agent: ClaudeBot\nUser-agent: CCBot\nDisallow: /\n\nUser-agent: *\nDisallow: /search\n")
@@ -85,7 +116,7 @@ func Handler() (http.Handler, error) {
 		_, _ = w.Write([]byte(xml.Header))
 		_ = xml.NewEncoder(w).Encode(feed(r.Host, articles))
 	})
-	return mux, nil
+	return mux
 }
 
 type rss struct {

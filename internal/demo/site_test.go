@@ -3,13 +3,16 @@ package demo
 import (
 	"encoding/json"
 	"encoding/xml"
+	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
 func TestSampleSiteHasEveryKindOfPage(t *testing.T) {
-	h, err := Handler()
+	h, err := Handler("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,5 +39,45 @@ func TestSampleSiteHasEveryKindOfPage(t *testing.T) {
 	var f rss
 	if err := xml.Unmarshal(get("/feed.xml").Body.Bytes(), &f); err != nil || len(f.Items) != len(list) {
 		t.Errorf("feed: %d items, %v", len(f.Items), err)
+	}
+}
+
+func TestASavedFileIsLiveAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	save := func(name, from, to string) {
+		t.Helper()
+		b, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Replace(string(b), from, to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Handler(dir); err == nil {
+		t.Error("a directory without the files is taken")
+	}
+	for _, name := range []string{"site.html", "style.css", "articles.json"} {
+		save(name, "", "")
+	}
+	h, err := Handler(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+	save("site.html", "</body>", "<p>saved</p></body>")
+	save("style.css", "", "/* saved */")
+	for _, path := range []string{"/", "/style.css"} {
+		if code, body := get(path); code != http.StatusOK || !strings.Contains(body, "saved") {
+			t.Errorf("%s: %d without what was saved", path, code)
+		}
+	}
+	save("site.html", "</body>", "{{")
+	if code, body := get("/"); code != http.StatusInternalServerError || !strings.Contains(body, "site.html") {
+		t.Errorf("a broken file: %d %q, want 500 with its name", code, body)
 	}
 }

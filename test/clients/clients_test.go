@@ -33,7 +33,7 @@ const (
 
 func demoSite(t *testing.T) string {
 	t.Helper()
-	h, err := demo.Handler()
+	h, err := demo.Handler("")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func TestSavedFilesAreLive(t *testing.T) {
 		return s.want(200, ".saved", sheet, chrome, address)
 	})
 	edit("internal/demo/style.css", func(text string) string { return text + "\n/* a saved asset */\n" })
-	live("an asset that is embedded", func() error { return s.want(200, "a saved asset", "/style.css", chrome, address) })
+	live("an asset of the sample site", func() error { return s.want(200, "a saved asset", "/style.css", chrome, address) })
 	edit("internal/demo/site.go", func(text string) string {
 		return strings.Replace(text, `"The Hedge Gazette"`, `"The Saved Gazette"`, 1)
 	})
