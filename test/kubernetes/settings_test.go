@@ -99,9 +99,14 @@ func furnish(t *testing.T, r *rendering, p *pod, c *corev1.Container, whole bool
 					}
 				}
 			}
-		case v.Secret != nil:
-			for _, item := range v.Secret.Items {
-				write(m.MountPath+"/"+item.Path, "a-secret-of-the-test-"+item.Key)
+		default:
+			for _, from := range secrets(&v) {
+				if from.Optional != nil && *from.Optional && !whole {
+					continue
+				}
+				for _, item := range from.Items {
+					write(m.MountPath+"/"+item.Path, "a-secret-of-the-test-"+item.Key)
+				}
 			}
 		}
 	}
@@ -262,10 +267,26 @@ func output(t *testing.T, dir string, env []string, name string, args ...string)
 	return out.String(), err
 }
 
+// secrets are the parts of Secrets that a volume holds.
+func secrets(v *corev1.Volume) []corev1.SecretProjection {
+	var list []corev1.SecretProjection
+	if s := v.Secret; s != nil {
+		list = append(list, corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: s.SecretName}, Items: s.Items, Optional: s.Optional})
+	}
+	if v.Projected != nil {
+		for _, from := range v.Projected.Sources {
+			if from.Secret != nil {
+				list = append(list, *from.Secret)
+			}
+		}
+	}
+	return list
+}
+
 // Each service gets the secrets that it needs and no other; the provider's key is cloud-proxy's alone.
 func TestSecretsGoToWhoNeedsThem(t *testing.T) {
 	want := map[string][]string{
-		"proxy":             {"clearance-key", "operator-key", "proxy-key"},
+		"proxy":             {"clearance-key", "clearance-key-next", "clearance-key-previous", "operator-key", "proxy-key"},
 		"ai-service":        {"ai-service-key", "email-password", "operator-key", "postgres-password", "proxy-key", "proxy-key-previous", "redis-password", "slack-url", "webhook-secret", "webhook-url"},
 		"escalation-engine": {"ai-service-key", "ai-service-key-previous", "escalation-engine-key", "operator-key", "reputation-key"},
 		"prompt-router":     {"escalation-engine-key", "escalation-engine-key-previous", "prompt-router-key"},
@@ -287,14 +308,13 @@ func TestSecretsGoToWhoNeedsThem(t *testing.T) {
 		for _, p := range r.pods() {
 			var got []string
 			for _, v := range p.Spec.Volumes {
-				if v.Secret == nil {
-					continue
-				}
-				if len(v.Secret.Items) == 0 {
-					t.Errorf("%s: %s: the whole Secret is mounted", r.name, p.owner)
-				}
-				for _, item := range v.Secret.Items {
-					got = append(got, item.Key)
+				for _, from := range secrets(&v) {
+					if len(from.Items) == 0 {
+						t.Errorf("%s: %s: the whole Secret is mounted", r.name, p.owner)
+					}
+					for _, item := range from.Items {
+						got = append(got, item.Key)
+					}
 				}
 			}
 			for _, c := range p.Spec.Containers {

@@ -70,7 +70,7 @@ securityContext:
 {{/*
 The pod of a service, or of a Job with job: true. Of the caller: root, component, image, command, port, ready (the path of its readiness),
 resources, env (variables and values), keys (variables and the keys of the Secret that their files hold), optional (variables with the
-Secret and key that may be missing), data ("memory": an emptyDir of that size; "claim"), config (name of the ConfigMap).
+Secret and key that may be missing), optionalFiles (keys of the Secret that may be missing and the files that they become), data ("memory": an emptyDir of that size; "claim"), config (name of the ConfigMap).
 */}}
 {{- define "quickthorn.pod" -}}
 {{- $root := .root -}}
@@ -185,6 +185,24 @@ spec:
         sizeLimit: 64Mi
     {{- if .keys }}
     - name: secrets
+      {{- if .optionalFiles }}
+      projected:
+        defaultMode: 0440
+        sources:
+          - secret:
+              name: {{ $root.Values.secrets.quickthorn }}
+              items:
+                {{- range values .keys | sortAlpha }}
+                - {key: {{ . }}, path: {{ . }}}
+                {{- end }}
+          - secret:
+              name: {{ $root.Values.secrets.quickthorn }}
+              optional: true
+              items:
+                {{- range $key, $path := .optionalFiles }}
+                - {key: {{ $key }}, path: {{ $path }}}
+                {{- end }}
+      {{- else }}
       secret:
         secretName: {{ $root.Values.secrets.quickthorn }}
         defaultMode: 0440
@@ -192,6 +210,7 @@ spec:
           {{- range values .keys | sortAlpha }}
           - {key: {{ . }}, path: {{ . }}}
           {{- end }}
+      {{- end }}
     {{- end }}
     {{- if and .data (ne .data "claim") }}
     - name: data
