@@ -21,6 +21,8 @@ const (
 	Prefix = "/.quickthorn/"
 	// PassPath is where a challenge page leads to.
 	PassPath = Prefix + "pass"
+	// WayOutPath is where a person who is in the tarpit by mistake finds a challenge.
+	WayOutPath = Prefix + "way-out"
 	// SeenPath is below which the style sheets of kind silent are.
 	SeenPath = Prefix + "seen/"
 	// TrapField is the name of a form field that people neither see nor fill in.

@@ -104,6 +104,9 @@ func unhex(c byte) int {
 // MaxForm bounds what comes to the pass address, in its query or as a form, in bytes.
 const MaxForm = 3*maxTarget + maxAnswer + 1024
 
+// WayOut is the address of the challenge that leads out of the tarpit and back to target.
+func WayOut(target string) string { return WayOutPath + "?to=" + queryEscape(returnTarget(target)) }
+
 // Form is what comes to the pass address.
 type Form struct {
 	Ticket string

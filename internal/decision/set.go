@@ -87,6 +87,14 @@ type Found struct {
 	e *entry
 }
 
+// Created is when it was decided; the zero time when that is not known.
+func (f *Found) Created() time.Time {
+	if f.e == nil || f.e.created == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(f.e.created), 0)
+}
+
 // Decision returns all of the decision that was found; the zero Decision when none was.
 func (f *Found) Decision() defense.Decision {
 	if f.e == nil {
@@ -109,6 +117,18 @@ func found(e *entry) Found {
 type Match struct {
 	Strong Found // the winner among ranks of defense.RankEngine and above
 	Weak   Found // the winner below
+}
+
+// Created is when the decision of that id, one of the two, was made; the zero time for any other.
+func (m *Match) Created(id string) time.Time {
+	switch {
+	case id == "":
+	case m.Strong.ID == id:
+		return m.Strong.Created()
+	case m.Weak.ID == id:
+		return m.Weak.Created()
+	}
+	return time.Time{}
 }
 
 // Subject is what decisions can be about: a request and who makes it.

@@ -113,6 +113,9 @@ func (e *Edge) ownPage(v *visit, w http.ResponseWriter, r *http.Request) {
 	case path == challenge.PassPath && (r.Method == http.MethodGet || r.Method == http.MethodPost):
 		e.passPage(v, w, r)
 		return
+	case path == challenge.WayOutPath && reads:
+		e.wayOut(v, w, r)
+		return
 	case strings.HasPrefix(path, page.AssetPrefix) && reads:
 		if n, ok := e.Answers.WriteAsset(w, r, strings.TrimPrefix(path, page.AssetPrefix)); ok {
 			v.status, v.bytes = http.StatusOK, int64(n)
@@ -132,6 +135,18 @@ func (e *Edge) ownPage(v *visit, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.answer(v, w, r, answer.New(http.StatusNotFound, language.NotFoundTitle, language.NotFoundText))
+}
+
+// wayOut shows the challenge that leads out of the tarpit. Whoever is not in it may take it too, and is none the better for it.
+// A person has to show more than patience there; the second kind is for browsers without JavaScript.
+func (e *Edge) wayOut(v *visit, w http.ResponseWriter, r *http.Request) {
+	var f challenge.Form
+	if !f.Parse(v.profile.Query, "") || f.To == "" {
+		f.To = "/"
+	}
+	v.profile.Target = f.To
+	v.verdict.Ladder = defense.Ladder{defense.ChallengeWork, defense.ChallengeQuestion}
+	e.challenge(v, w, r)
 }
 
 // passPage redeems a challenge. What costs nothing to refuse is refused first.

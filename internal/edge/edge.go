@@ -278,6 +278,9 @@ func (e *Edge) refuse(v *visit, w http.ResponseWriter, r *http.Request) {
 		// What the client says of itself is no secret to it; a judgement's reasons are the owner's.
 		a.Reason = strings.TrimSuffix(reason, ".")
 	}
+	if v.verdict.Action == defense.Tarpit && v.profile.Kind.Challengeable() {
+		a.Link, a.LinkText = challenge.WayOut(v.profile.Target), language.LinkWayOut
+	}
 	e.answer(v, w, r, a)
 }
 

@@ -619,6 +619,27 @@ func TestTarpitRefusesInTheEnd(t *testing.T) {
 	}
 }
 
+// Whoever came there by mistake is shown the way out; what is no page has nobody to read it.
+func TestTheTarpitHasAWayOut(t *testing.T) {
+	ban := deny("127.0.0.1")
+	ban.Action = defense.Tarpit
+	f := start(t, setup{decisions: []defense.Decision{ban}, places: 1})
+	_, body := f.get(t, "/articles/wrens?page=2", "Accept: text/html", "Accept-Language: de")
+	const way = "/.quickthorn/way-out?to=/articles/wrens%3Fpage%3D2"
+	if !strings.Contains(body, `<a href="`+way+`">Sind Sie ein Mensch? `) {
+		t.Errorf("no way out in\n%s", body)
+	}
+	if _, body := f.get(t, "/feed.xml", "Accept: application/json"); strings.Contains(body, "way-out") {
+		t.Errorf("a way out for a program:\n%s", body)
+	}
+	for _, address := range []string{way, "/.quickthorn/way-out?to=//evil.example/", "/.quickthorn/way-out?to=https://evil.example/", "/.quickthorn/way-out"} {
+		res, body := f.get(t, address, "Accept: text/html")
+		if res.StatusCode != 429 || !strings.Contains(body, "One moment") || strings.Contains(body, `"https://evil`) || strings.Contains(body, `"//evil`) {
+			t.Errorf("%s: %d\n%s", address, res.StatusCode, body)
+		}
+	}
+}
+
 func TestSitesThatContradictEachOtherAreRefused(t *testing.T) {
 	for _, hosts := range [][2][]string{{nil, nil}, {{"a.example"}, {"b.example", "A.example"}}} {
 		_, err := New(Options{Sites: []Site{{Name: "one", Hosts: hosts[0]}, {Name: "two", Hosts: hosts[1]}}})

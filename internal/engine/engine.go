@@ -87,7 +87,7 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 	x.policy(out)
 
 	waits := e.applyDecisions(p, &match, v, x)
-	satisfy(p, v, x)
+	satisfy(p, v, match.Created(v.DecisionID), x)
 	if wait > 0 && v.Intended == defense.Challenge {
 		v.Intended, v.Rule, v.RetryAfter = defense.Throttle, RuleClearance, wait
 		v.Reason = "more pages in a minute than the clearance is good for"
@@ -214,15 +214,30 @@ func (e *Engine) spend(c *defense.Clearance, now time.Time) (minute, day bool, r
 	return true, day, retry
 }
 
-// satisfy lets a client pass that has solved the challenge which it would meet.
-func satisfy(p *defense.Profile, v *defense.Verdict, x *Explanation) {
-	if v.Intended != defense.Challenge || !p.Clearance.Valid {
+// satisfy lets a client pass that has solved the challenge which it would meet. Out of the tarpit it leads only when it was solved after that
+// was decided: who earned a clearance first and was convicted later is not let go for it.
+func satisfy(p *defense.Profile, v *defense.Verdict, since time.Time, x *Explanation) {
+	if !p.Clearance.Valid {
 		return
 	}
-	if x != nil {
-		x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+	switch v.Intended {
+	case defense.Challenge:
+		if x != nil {
+			x.note("clearance %s satisfies the challenge", p.Clearance.ID)
+		}
+		v.Reason = "has clearance: the challenge was passed before"
+	case defense.Tarpit:
+		if p.Clearance.Name != "" || !p.Clearance.Issued.After(since) {
+			return
+		}
+		if x != nil {
+			x.note("clearance %s was earned after that: the client found the tarpit's way out", p.Clearance.ID)
+		}
+		v.Reason = "has clearance: the tarpit's way out was found"
+	default:
+		return
 	}
-	v.Intended, v.Reason, v.RetryAfter = defense.Allow, "has clearance: the challenge was passed before", 0
+	v.Intended, v.RetryAfter = defense.Allow, 0
 }
 
 // RuleClearance is the rule of a verdict that a clearance's own budget made.
@@ -236,7 +251,7 @@ func holdBack(p *defense.Profile, waits *decision.Found, v *defense.Verdict, x *
 	}
 	then := *v
 	decided(&then, waits)
-	satisfy(p, &then, x)
+	satisfy(p, &then, waits.Created(), x)
 	if fit(p, &then, x); !then.Intended.Stops() {
 		return
 	}

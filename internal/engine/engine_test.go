@@ -144,6 +144,9 @@ func chrome(path string, changes ...change) *defense.Profile {
 func cleared(p *defense.Profile) {
 	p.Clearance = defense.Clearance{Valid: true, ID: 0x0123456789abcdef, Minute: 60, Day: 1000}
 }
+func earned(later time.Duration) change {
+	return func(p *defense.Profile) { p.Clearance.Issued = noon.Add(later) }
+}
 func verified(p *defense.Profile) { p.Identity.Status = defense.IdentityVerified }
 func kind(k defense.Kind) change  { return func(p *defense.Profile) { p.Kind = k } }
 func post(p *defense.Profile)     { p.Method = "POST" }
@@ -156,6 +159,7 @@ func from(a string) change {
 const rules = `
 rules:
   - {name: denied, when: 'request.path == "/denied"', action: deny, basis: certain, reason: denied by its rule}
+  - {name: pit, when: 'request.path == "/pit"', action: tarpit, basis: certain}
   - {name: allowed, when: 'request.path == "/allowed"', action: allow, basis: certain}
   - {name: judged, when: 'request.path == "/judged"', action: deny, basis: judged}
   - {name: slowed, when: 'request.path == "/slowed"', action: throttle, retryAfter: 90s}
@@ -210,7 +214,11 @@ func TestPrecedence(t *testing.T) {
 		{"clearance does not satisfy a denying threshold", "", "/forged", []change{cleared}, defense.Deny, "threshold:90", defense.BasisJudged},
 		{"clearance does not satisfy a denying rule", "", "/denied", []change{cleared}, defense.Deny, "denied", defense.BasisCertain},
 		{"clearance does not satisfy a ban", "deny by operator", "/", []change{cleared}, defense.Deny, "decision:", defense.BasisOperator},
-		{"clearance does not satisfy a tarpit", "tarpit by list:b", "/", []change{cleared}, defense.Tarpit, "decision:", defense.BasisJudged},
+		{"clearance does not lead out of a tarpit that was decided later", "tarpit by engine", "/", []change{cleared}, defense.Tarpit, "decision:", defense.BasisJudged},
+		{"clearance that was earned in the tarpit leads out", "tarpit by engine", "/", []change{cleared, earned(time.Hour)}, defense.Allow, "decision:", defense.BasisJudged},
+		{"out of an operator's as well", "tarpit by operator", "/", []change{cleared, earned(time.Hour)}, defense.Allow, "decision:", defense.BasisOperator},
+		{"and out of a rule's", "", "/pit", []change{cleared, earned(0)}, defense.Allow, "pit", defense.BasisCertain},
+		{"an issued token does not", "tarpit by engine", "/", []change{cleared, earned(time.Hour), func(p *defense.Profile) { p.Clearance.Name = "partner" }}, defense.Tarpit, "decision:", defense.BasisJudged},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

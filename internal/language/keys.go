@@ -21,6 +21,7 @@ const (
 	ButtonGoOn
 	LinkWithoutScript // to the way without JavaScript
 	LinkContinue      // for browsers that do not go on by themselves
+	LinkWayOut        // out of the tarpit, for a person who came into it by mistake
 	NoScript          // shown where JavaScript is off
 	Progress          // names the progress bar
 	StatusWorking
@@ -102,6 +103,7 @@ var names = [keyCount]string{
 	ButtonGoOn:         "buttonGoOn",
 	LinkWithoutScript:  "linkWithoutScript",
 	LinkContinue:       "linkContinue",
+	LinkWayOut:         "linkWayOut",
 	NoScript:           "noScript",
 	Progress:           "progress",
 	StatusWorking:      "statusWorking",

@@ -23,7 +23,7 @@ const AdminNotice = `The admin's pages come with a later version of quickthorn. 
 
   quickthorn report            what happened, to whom, and why
   quickthorn cases list        campaigns and clients under suspicion
-  quickthorn decisions list    what is in force; decisions add, decisions remove
+  quickthorn decisions list    what is in force; decisions add, decisions delete
   quickthorn mode              what is carried out; observe, enforce, off
 `
 

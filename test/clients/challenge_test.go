@@ -464,6 +464,25 @@ func TestAFormGoesThroughAChallengeWithItsText(t *testing.T) {
 	}
 }
 
+func TestChromiumFindsTheWayOutOfTheTarpit(t *testing.T) {
+	e := start(t, demoSite(t), "tarpit.delay=0s")
+	e.cli(t, "decisions", "add", "--action", "tarpit", "--for", "1h", "127.0.0.1")
+	p := openChromium(t, "").tab()
+	p.open(e.URL + "/articles/wrens")
+	p.shows("Are you a person?", 10*time.Second)
+	p.do(chromedp.Click(chromedp.CSS(`a[href*="way-out"]`)))
+	p.shows(wrens, 30*time.Second)
+	if kinds := passed(t, e); kinds[0] != "work" {
+		t.Errorf("passed %v, want work", kinds)
+	}
+	// A later conviction is not answered by the same clearance.
+	e.cli(t, "decisions", "delete", "--value", "127.0.0.1")
+	time.Sleep(1100 * time.Millisecond) // decisions are kept to the second
+	e.cli(t, "decisions", "add", "--action", "tarpit", "--for", "1h", "127.0.0.1")
+	p.open(e.URL + "/articles/gates")
+	p.shows("Are you a person?", 10*time.Second)
+}
+
 // Pages in the dark and from right to left; with SCREENSHOTS set to a directory they are kept, to be looked at.
 func TestThePagesInChromium(t *testing.T) {
 	shots := os.Getenv("SCREENSHOTS")
