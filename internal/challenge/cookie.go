@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/session"
 )
 
 const (
@@ -85,7 +87,7 @@ func StripCookies(h http.Header) {
 		kept := make([]byte, 0, len(line))
 		for pair := range strings.SplitSeq(line, ";") {
 			pair = strings.Trim(pair, " \t")
-			if name, _, _ := strings.Cut(pair, "="); pair == "" || name == clearanceCookie || name == visitorCookie || name == seenCookie {
+			if name, _, _ := strings.Cut(pair, "="); pair == "" || name == clearanceCookie || name == visitorCookie || name == seenCookie || name == session.Cookie {
 				continue
 			}
 			if len(kept) > 0 {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
@@ -151,6 +152,30 @@ func (c *proxyConn) RemoteAddr() net.Addr {
 func (c *proxyConn) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SyscallConn is the socket, for who needs no more of what was sent: what has been read beyond the header is not in it.
+func (c *proxyConn) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// SetReadBuffer bounds what the system keeps of what was sent.
+func (c *proxyConn) SetReadBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetReadBuffer(bytes int) error }); ok {
+		return b.SetReadBuffer(bytes)
+	}
+	return errors.ErrUnsupported
+}
+
+// SetWriteBuffer bounds what the system keeps of what is written.
+func (c *proxyConn) SetWriteBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		return b.SetWriteBuffer(bytes)
 	}
 	return errors.ErrUnsupported
 }

@@ -62,6 +62,8 @@ type Profile struct {
 	TLS       TLS
 	Identity  Identity
 	Clearance Clearance
+	Trap      bool // the path is one that only a link for robots leads to
+	LoggedIn  bool // the client has a session that the site was seen to give it
 }
 
 // Client is who a request is counted against.

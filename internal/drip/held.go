@@ -33,6 +33,9 @@ type held struct {
 
 func newHeld(s *Stream, o *Options) *held {
 	h := &held{gen: s.Next, done: s.Done, rest: s.Head, chunked: s.Chunked}
+	if len(s.First) > 0 {
+		h.rest = h.frame(append(make([]byte, 0, len(s.Head)+len(s.First)+16), s.Head...), s.First)
+	}
 	// The generator begins alike for seeds that are alike.
 	h.rng.Seed(mix(s.Seed), mix(^s.Seed))
 	h.rate = int32(between(&h.rng, o.MinRate, o.MaxRate))

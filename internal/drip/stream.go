@@ -7,6 +7,8 @@ type Stream struct {
 	// Head is written before the body: the status line and the header of HTTP/1.1, with the empty line. It may be shared by many streams
 	// and must not be changed. Empty: it was written already. Serve ignores it: its header is that of the ResponseWriter.
 	Head []byte
+	// First is the beginning of the body, which is sent at once with Head.
+	First []byte
 	// Chunked says that Head promises "Transfer-Encoding: chunked". Otherwise the body ends with the connection, and Head should
 	// say "Connection: close".
 	Chunked bool

@@ -13,6 +13,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/language"
 	"github.com/quickthorn/quickthorn/internal/page"
+	"github.com/quickthorn/quickthorn/internal/session"
 )
 
 // What is answered below challenge.Prefix, and how a challenge is shown. A search engine that is doubted comes
@@ -319,6 +320,12 @@ func (e *Edge) released(v *visit, w http.ResponseWriter, r *http.Request, target
 // setCookies adds to the upstream's answer a clearance that was just earned, or one that makes the client's as good as new.
 // A cache between here and the reader must not hand it to others, so one is renewed only on pages that no cache may keep.
 func (v *visit) setCookies(status int, h http.Header) {
+	if s := v.edge.Sessions; s != nil && len(h["Set-Cookie"]) > 0 {
+		p := &v.profile
+		h["Set-Cookie"] = append(h["Set-Cookie"], s.Renew(v.proof, &session.Answer{
+			Site: p.Site, Method: p.Method, Request: v.request.Header, Status: status, Header: h, Secure: p.Scheme == "https", Now: v.start,
+		})...)
+	}
 	cookies := v.cookies
 	if cookies == nil {
 		p := &v.profile

@@ -28,6 +28,9 @@ import (
 	"github.com/quickthorn/quickthorn/internal/posture"
 	"github.com/quickthorn/quickthorn/internal/profile"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/session"
+	"github.com/quickthorn/quickthorn/internal/tarpit/entry"
+	"github.com/quickthorn/quickthorn/internal/trap"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
@@ -38,7 +41,14 @@ type Recorder interface {
 	Record(e *defense.Event)
 }
 
-// Options are the parts of an edge. All are required but Contact, Widget and Now.
+// Tarpit keeps clients busy. Enter answers the request, and returns Taken, or writes nothing; done is then called once, with what it cost, before Enter
+// returns or later. Held is how many are in it by way of this edge, or in all.
+type Tarpit interface {
+	Enter(w http.ResponseWriter, r *http.Request, g *entry.Guest, done func(entry.Stay)) entry.Refusal
+	Held() int
+}
+
+// Options are the parts of an edge. All are required but Tarpit, Traps, Linked, Sessions, Contact, Widget and Now.
 type Options struct {
 	Name     string // of this edge, in events
 	Sites    []Site
@@ -55,19 +65,29 @@ type Options struct {
 	// system's, whatever this one says.
 	Now func() time.Time
 
-	BodyIdle    time.Duration // longest wait for the next bytes of an upload
-	MaxBody     int64         // bytes; 0: no limit
-	TarpitDelay time.Duration // how long a tarpit verdict holds the client
-	TarpitMax   int           // how many are held at once; beyond it the answer is immediate
-	Contact     string        // shown on refusals: a mail address, a URL or a sentence
-	Log         *slog.Logger
+	BodyIdle time.Duration // longest wait for the next bytes of an upload
+	MaxBody  int64         // bytes; 0: no limit
+	// Tarpit takes clients with a tarpit verdict in; nil, or where it refuses: they are held for TarpitDelay, but at most TarpitMax of them at
+	// once, and refused.
+	Tarpit      Tarpit
+	TarpitDelay time.Duration
+	TarpitMax   int
+	// Traps knows the paths that only hidden links lead to, and keeps robots away from them by robots.txt; nil: there are none. With Linked,
+	// these links are put into the pages whose path it is true for; nil: into none.
+	Traps  *trap.Traps
+	Linked func(path string) bool
+	// Sessions proves who is logged in; nil: nobody is.
+	Sessions *session.Prover
+
+	Contact string // shown on refusals: a mail address, a URL or a sentence
+	Log     *slog.Logger
 }
 
 // Edge is the HTTP handler of the public listener.
 type Edge struct {
 	Options
 	sites       *sites
-	tarpit      *holder
+	holder      *holder
 	visits      sync.Pool
 	stats       stats
 	descs       *descs
@@ -92,7 +112,7 @@ func New(o Options) (*Edge, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &Edge{Options: o, sites: s, tarpit: newHolder(o.TarpitMax, o.TarpitDelay), descs: newDescs()}
+	e := &Edge{Options: o, sites: s, holder: newHolder(o.TarpitMax, o.TarpitDelay), descs: newDescs()}
 	e.visits.New = func() any {
 		v := &visit{edge: e}
 		v.forward.OnHeader = v.answered
@@ -117,7 +137,9 @@ type visit struct {
 	status   int
 	bytes    int64
 	upstream time.Duration // until the upstream's header
-	held     time.Duration // in the tarpit
+	held     time.Duration // before a refusal
+	proof    session.Proof
+	tangle   *tangle // what came of the tarpit; nil: the client was not taken in
 	outcome  *defense.EventOutcome
 	cookies  []string // that the answer sets, whoever makes it
 	request  *http.Request
@@ -129,6 +151,7 @@ func (v *visit) reset(now time.Time) {
 	v.profile, v.verdict = defense.Profile{}, defense.Verdict{}
 	v.site, v.start, v.asked, v.peer = nil, now, time.Time{}, netip.Addr{}
 	v.status, v.bytes, v.upstream, v.held, v.outcome, v.cookies, v.request = 0, 0, 0, 0, nil, nil, nil
+	v.proof, v.tangle = session.Proof{}, nil
 }
 
 // ServeHTTP is the way of a request.
@@ -167,6 +190,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// What to do with it.
+	p.Trap = e.Traps != nil && e.Traps.Hit(p.Path)
+	if e.Sessions != nil {
+		v.proof = e.Sessions.Read(r.Header, p.Site, v.start)
+		p.LoggedIn = v.proof.LoggedIn()
+	}
 	p.Clearance = e.Gate.Clearance(r.Header, &p.Client, p.Agent.Family, v.start)
 	if target, ok := challenge.CutMark(p.Target); ok && r.Method == http.MethodPost {
 		if r, ok = e.released(v, w, r, target); !ok {
@@ -179,6 +207,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	switch v.verdict.Action {
 	case defense.Allow, defense.Observe:
+		if p.Trap { // the site has no such page
+			e.answer(v, w, r, answer.New(http.StatusNotFound, language.NotFoundTitle, language.NotFoundText))
+			return
+		}
 		e.pass(v, w, r)
 	case defense.Throttle:
 		a := answer.New(http.StatusTooManyRequests, language.ThrottleTitle, language.ThrottleText)
@@ -189,8 +221,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case defense.Challenge:
 		e.challenge(v, w, r)
 	case defense.Tarpit:
-		v.held = e.tarpit.hold(r.Context())
-		e.refuse(v, w, r)
+		e.entangle(v, w, r)
 	default:
 		e.refuse(v, w, r)
 	}
@@ -218,8 +249,12 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 	v.request = r
 	v.forward.Host = v.site.SendHost
 	v.asked = e.Now()
+	to, finish, release := e.filter(v, w, r)
+	if release != nil {
+		defer release()
+	}
 	e.Posture.Begin()
-	res, err := v.site.Upstream.Forward(w, r, &v.forward)
+	res, err := v.site.Upstream.Forward(to, r, &v.forward)
 	v.status, v.bytes, v.upstream = res.Status, res.Bytes, res.HeaderDuration
 	kind := upstream.KindOf(err)
 	if !v.asked.IsZero() { // no header came
@@ -227,6 +262,9 @@ func (e *Edge) pass(v *visit, w http.ResponseWriter, r *http.Request) {
 		e.Posture.End(e.Now(), 0, kind == upstream.FailureConnect || kind == upstream.FailureTimeout || kind == upstream.FailureReset || kind == upstream.FailureResponse)
 	}
 	if err == nil {
+		if finish != nil && finish() != nil {
+			panic(http.ErrAbortHandler) // the client is gone, or the upstream's page is damaged: it must not pass for whole
+		}
 		return
 	}
 	e.stats.upstreamFailures[kind].Add(1)
@@ -278,8 +316,8 @@ func (e *Edge) refuse(v *visit, w http.ResponseWriter, r *http.Request) {
 		// What the client says of itself is no secret to it; a judgement's reasons are the owner's.
 		a.Reason = strings.TrimSuffix(reason, ".")
 	}
-	if v.verdict.Action == defense.Tarpit && v.profile.Kind.Challengeable() {
-		a.Link, a.LinkText = challenge.WayOut(v.profile.Target), language.LinkWayOut
+	if v.verdict.Intended == defense.Tarpit && v.profile.Kind.Challengeable() {
+		a.Link, a.LinkText = v.wayOut(), language.LinkWayOut
 	}
 	e.answer(v, w, r, a)
 }
@@ -325,14 +363,16 @@ func (e *Edge) leave(v *visit) {
 		e.Posture.End(e.Now(), 0, false)
 	}
 	if v.site != nil {
-		want := record.Keep // what came of a challenge always is
-		if v.outcome == nil {
+		want := record.Keep // what came of a challenge always is, and a trap
+		if v.outcome == nil && !v.profile.Trap {
 			want = e.Recorder.Wants(&v.verdict)
 		}
 		if want != record.None {
 			ev := e.event(v)
 			ev.Transient = want == record.Transient
-			e.Recorder.Record(ev)
+			if v.tangle == nil || v.tangle.ended(ev) {
+				e.Recorder.Record(ev)
+			}
 		}
 	}
 	e.visits.Put(v)

@@ -590,7 +590,7 @@ func TestTarpitHoldsAFewAndRefusesTheRestAtOnce(t *testing.T) {
 		c.send(t, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		held = append(held, c)
 	}
-	eventually(t, "two to be held", func() bool { return f.tarpit.held() == 2 })
+	eventually(t, "two to be held", func() bool { return f.holder.held() == 2 })
 	if res, _ := f.get(t, "/"); res.StatusCode != 403 {
 		t.Errorf("the third: %d", res.StatusCode)
 	}
@@ -601,7 +601,7 @@ func TestTarpitHoldsAFewAndRefusesTheRestAtOnce(t *testing.T) {
 	for _, c := range held {
 		c.Close()
 	}
-	eventually(t, "the places to be free", func() bool { return f.tarpit.held() == 0 })
+	eventually(t, "the places to be free", func() bool { return f.holder.held() == 0 })
 	if ev := f.event(t); ev.Tarpit == nil || ev.Tarpit.Held <= 0 {
 		t.Errorf("held: %+v", ev.Tarpit)
 	}

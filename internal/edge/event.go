@@ -26,6 +26,8 @@ func (e *Edge) event(v *visit) *defense.Event {
 	case d.Action == defense.Tarpit:
 		ev.Kind = "tarpit"
 		ev.Tarpit = &defense.EventTarpit{Held: v.held.Seconds(), Bytes: v.bytes}
+	case p.Trap:
+		ev.Kind = "trap"
 	}
 	return ev
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -59,6 +60,30 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 func (c *guardedConn) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// SyscallConn is the socket, for what writes to it without waiting and so needs no guard. What is read and written is the socket's own.
+func (c *guardedConn) SyscallConn() (syscall.RawConn, error) {
+	if s, ok := c.Conn.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// SetReadBuffer bounds what the system keeps for the connection.
+func (c *guardedConn) SetReadBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetReadBuffer(bytes int) error }); ok {
+		return b.SetReadBuffer(bytes)
+	}
+	return errors.ErrUnsupported
+}
+
+// SetWriteBuffer is like SetReadBuffer, for what is written.
+func (c *guardedConn) SetWriteBuffer(bytes int) error {
+	if b, ok := c.Conn.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		return b.SetWriteBuffer(bytes)
 	}
 	return errors.ErrUnsupported
 }

@@ -27,7 +27,7 @@ func newDescs() *descs {
 		checks:   d("challenges_answered_total", "Visits to the pass address, by outcome.", "outcome"),
 		unknown:  d("unknown_host_total", "Requests for a host that no site has."),
 		panics:   d("panics_total", "Panics while serving a request; each is a bug."),
-		held:     d("tarpit_held", "Clients that are held now."),
+		held:     d("tarpit_held", "Clients with a tarpit verdict that are held or answered now."),
 		open:     d("connections", "Client connections now."),
 		refused:  d("connections_refused_total", "Connections closed because edge.limits.maxConnections was reached."),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -74,7 +74,11 @@ func (e *Edge) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(e.descs.unknown, e.stats.unknownHost.Load())
 	count(e.descs.panics, e.stats.panics.Load())
-	gauge(e.descs.held, float64(e.tarpit.held()))
+	held := e.holder.held()
+	if e.Tarpit != nil {
+		held += e.Tarpit.Held()
+	}
+	gauge(e.descs.held, float64(held))
 	gauge(e.descs.open, float64(e.connections.open.Load()))
 	count(e.descs.refused, e.connections.refused.Load())
 	ch <- e.descs.latency

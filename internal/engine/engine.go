@@ -88,6 +88,7 @@ func (e *Engine) Judge(p *defense.Profile, s *Scratch, v *defense.Verdict, x *Ex
 
 	waits := e.applyDecisions(p, &match, v, x)
 	satisfy(p, v, match.Created(v.DecisionID), x)
+	spare(p, v, x)
 	if wait > 0 && v.Intended == defense.Challenge {
 		v.Intended, v.Rule, v.RetryAfter = defense.Throttle, RuleClearance, wait
 		v.Reason = "more pages in a minute than the clearance is good for"
@@ -240,6 +241,24 @@ func satisfy(p *defense.Profile, v *defense.Verdict, since time.Time, x *Explana
 	v.Intended, v.RetryAfter = defense.Allow, 0
 }
 
+// spare keeps out of the tarpit who must not get lost in it, whoever wants them there: crawlers that proved who they are, since an index of
+// made-up pages harms the site, and people with a session that the site gave them.
+func spare(p *defense.Profile, v *defense.Verdict, x *Explanation) {
+	switch {
+	case v.Intended != defense.Tarpit:
+	case p.Identity.Status == defense.IdentityVerified:
+		x.note("a client whose identity is verified is refused, never tarpitted")
+		v.Intended = defense.Deny
+	case !p.LoggedIn:
+	case p.Clearance.Valid:
+		x.note("who is logged in is never tarpitted: throttled instead, since the challenge was passed before")
+		v.Intended = defense.Throttle
+	default:
+		x.note("who is logged in is never tarpitted: challenged instead")
+		v.Intended, v.Ladder, v.Status = defense.Challenge, defense.Ladder{}, 0
+	}
+}
+
 // RuleClearance is the rule of a verdict that a clearance's own budget made.
 const RuleClearance = "budget:clearance"
 
@@ -252,6 +271,7 @@ func holdBack(p *defense.Profile, waits *decision.Found, v *defense.Verdict, x *
 	then := *v
 	decided(&then, waits)
 	satisfy(p, &then, waits.Created(), x)
+	spare(p, &then, x)
 	if fit(p, &then, x); !then.Intended.Stops() {
 		return
 	}
@@ -331,7 +351,7 @@ func fit(p *defense.Profile, v *defense.Verdict, x *Explanation) {
 		return
 	}
 	switch {
-	case p.Kind.AlwaysReadable():
+	case p.Kind.AlwaysReadable() && !p.Trap: // the maze has sitemaps, too
 		x.note("%s is always readable", p.Kind)
 		v.Intended, v.RetryAfter = defense.Allow, 0
 	case v.Intended != defense.Challenge:

@@ -28,7 +28,7 @@ import (
 )
 
 // Source gives random numbers. A *rand.PCG is one.
-type Source interface{ Uint64() uint64 }
+type Source = interface{ Uint64() uint64 }
 
 // Text makes the text of pages: plain UTF-8, which the maze escapes. It must be a function of what it draws from r alone, and may be
 // called by many goroutines at once.

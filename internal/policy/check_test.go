@@ -93,7 +93,7 @@ func TestMistakesInConditions(t *testing.T) {
 	for cond, want := range map[string]string{
 		`requst.path == "/a"`:                                     `p.yaml:5:11: rule "x": unknown variable "requst.path" (did you mean "request.path"?)`,
 		`request.pth == "/a"`:                                     `p.yaml:5:11: rule "x": unknown variable "request.pth" (did you mean "request.path"?)`,
-		`request.zzzzzzzzz == "/a"`:                               `p.yaml:5:11: rule "x": unknown variable "request.zzzzzzzzz" (known: request.class, request.host, request.kind, request.method, request.path, request.protocol, request.query, request.scheme, request.target)`,
+		`request.zzzzzzzzz == "/a"`:                               `p.yaml:5:11: rule "x": unknown variable "request.zzzzzzzzz" (known: request.class, request.host, request.kind, request.method, request.path, request.protocol, request.query, request.scheme, request.target, request.trap)`,
 		`request.path.size == 3`:                                  `p.yaml:5:11: rule "x": request.path has no part "size"`,
 		`"a" == "a" && crawler.purpose == "ai-traning"`:           `p.yaml:5:44: rule "x": crawler.purpose is never "ai-traning" (did you mean "ai-training"?)`,
 		`request.kind in ["feed", "gti"]`:                         `p.yaml:5:36: rule "x": request.kind is never "gti" (did you mean "git"?)`,

@@ -116,6 +116,9 @@ func variables() []*variable {
 		{name: "request.class", kind: kindString, since: inBudget, doc: "name of the policy's class that the path belongs to; empty if none",
 			text: func(e *env) string { return e.p.Class }}, // values: filled in by the compiler
 
+		{name: "request.trap", kind: kindBool, doc: "the path is one that only a hidden link leads to, which robots are told to leave alone",
+			flag: func(e *env) bool { return e.p.Trap }},
+
 		{name: "client.address", kind: kindString, doc: "IP address in its canonical form; see within and inList",
 			text: func(e *env) string {
 				if !e.p.Client.Address.IsValid() {
@@ -134,6 +137,9 @@ func variables() []*variable {
 			number: func(e *env) int64 { return int64(e.p.Client.ASN) }},
 		{name: "client.country", kind: kindString, doc: "two-letter country code; empty if unknown",
 			text: func(e *env) string { return e.p.Client.Country }, check: checkCountry},
+
+		{name: "client.loggedIn", kind: kindBool, doc: "has a session cookie that the site was seen to set for who logs in",
+			flag: func(e *env) bool { return e.p.LoggedIn }},
 
 		{name: "agent.text", kind: kindString, doc: "the User-Agent header as sent; empty if absent",
 			text: func(e *env) string { return e.p.Agent.Text.Value }},

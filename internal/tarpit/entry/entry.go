@@ -5,6 +5,8 @@ package entry
 import (
 	"net/netip"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/defense"
 )
 
 // Guest is a client with a tarpit verdict, and what it asks for.
@@ -40,3 +42,12 @@ const (
 
 // String is the refusal as HeaderStay has it.
 func (r Refusal) String() string { return [...]string{"taken", "full", "spent"}[r] }
+
+// Into completes the event of the request with what its stay cost.
+func (s *Stay) Into(e *defense.Event) {
+	if s.Status != 0 {
+		e.Response.Status = s.Status
+	}
+	e.Response.Bytes, e.Response.Duration = s.Bytes, s.Held.Seconds()
+	e.Tarpit = &defense.EventTarpit{Held: s.Held.Seconds(), Bytes: s.Bytes, Depth: s.Depth}
+}
