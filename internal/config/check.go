@@ -44,6 +44,8 @@ func (l *loader) check() {
 		l.contradiction("challenge.kinds", "captcha needs challenge.captcha.provider", "challenge.captcha.provider")
 	}
 
+	l.checkTarpit()
+
 	p := &c.Posture
 	for _, pair := range [...]struct {
 		name string
@@ -186,4 +188,23 @@ func isLocal(listen string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// checkTarpit reports what keeps the maze from doing what it is told.
+func (l *loader) checkTarpit() {
+	t := &l.config.Tarpit
+	if t.Text == "licensed" && t.Licence == "" {
+		l.contradiction("tarpit.text", "licensed repeats your licence: set tarpit.licence", "tarpit.licence")
+	}
+	if t.MinRate > t.MaxRate {
+		l.contradiction("tarpit.minRate", "must not be more than tarpit.maxRate", "tarpit.maxRate")
+	}
+	if t.MinDelay > t.MaxDelay {
+		l.contradiction("tarpit.minDelay", "must not be more than tarpit.maxDelay", "tarpit.maxDelay")
+	}
+	for i, p := range t.Fronts {
+		if p.IsValid() && p.Bits() == 0 {
+			l.contradiction(element("tarpit.fronts", i), "trusts everybody: name the addresses of your own web servers")
+		}
+	}
 }

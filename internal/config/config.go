@@ -48,7 +48,7 @@ type Config struct {
 	Posture   Posture   `yaml:"posture" doc:"When the edge grows tense: calm, guarded, siege."`
 	Events    Events    `yaml:"events" doc:"The record of requests and verdicts."`
 	Challenge Challenge `yaml:"challenge" doc:"The check that a doubtful reader passes, and the clearance it earns."`
-	Tarpit    Tarpit    `yaml:"tarpit" doc:"How long clients with a tarpit verdict are held."`
+	Tarpit    Tarpit    `yaml:"tarpit" doc:"Where clients with a tarpit verdict go."`
 	Log       Log       `yaml:"log" doc:"What the program says of itself."`
 
 	Slow             Slow             `yaml:"slowPath" doc:"The slow path within quickthorn run: it sees campaigns where the edge sees requests."`
@@ -200,10 +200,46 @@ type Captcha struct {
 	SendAddress bool          `yaml:"sendAddress" default:"false" doc:"Tell the provider the visitor's address."`
 }
 
-// Tarpit configures the holding of clients.
+// Tarpit configures where clients with a tarpit verdict go.
 type Tarpit struct {
-	Delay time.Duration `yaml:"delay" default:"5s" min:"0s" max:"5s" doc:"How long a client is held before it is refused."`
-	Max   int           `yaml:"max" default:"256" min:"0" max:"65536" doc:"Clients held at once; beyond it the refusal is immediate."`
+	Enabled bool   `yaml:"enabled" default:"true" doc:"Send clients with a tarpit verdict into the maze; otherwise they are held for a while and refused."`
+	URL     string `yaml:"url" example:"http://tarpit:8001" doc:"Where an edge that runs apart reaches the service tarpit; empty means that it holds and refuses by itself. quickthorn run has the maze within."`
+	Seed    string `yaml:"seed" secret:"true" min:"16" doc:"Secret that the maze and the trap links are made from, the same for edges and tarpits; empty means one that is made at the first start and kept in the data directory."`
+
+	Skin     string `yaml:"skin" default:"learnt" enum:"learnt,wiki,forge,shop,docs,forum" doc:"What the maze looks like; learnt is like the protected site, and like docs until enough of its pages are known."`
+	Text     string `yaml:"text" default:"nonsense" enum:"nonsense,shuffled-facts,licensed" doc:"What it says: text by chance from corpus, sentences whose facts are shuffled, or nothing but your licence and contact."`
+	Corpus   string `yaml:"corpus" example:"/etc/quickthorn/corpus.qtm" doc:"Model that text is made from (quickthorn corpus train); empty means the one of the archive where the parts run apart, and the built-in one otherwise."`
+	Licence  string `yaml:"licence" example:"All texts of this site are under CC BY-SA 4.0." doc:"What text licensed says of your licence."`
+	Contact  string `yaml:"contact" example:"Ask licences@example.org for a licence." doc:"What text licensed says of whom to ask; empty means edge.blockedContact."`
+	Streams  int    `yaml:"streams" default:"12" min:"0" max:"10000" doc:"One in so many links in the maze leads to a page that never ends; 0 means none."`
+	Archives int    `yaml:"archives" default:"12" min:"0" max:"10000" doc:"One in so many links in lists leads to a made-up archive; 0 means none."`
+	WayOut   string `yaml:"wayOut" default:"/" doc:"Where a person gets out of a maze that another web server sends clients to; edges of quickthorn show their challenge."`
+
+	Links          bool     `yaml:"links" default:"false" doc:"Put hidden links into the site's own pages that lead into the maze; robots.txt forbids them."`
+	LinksExcept    []string `yaml:"linksExcept" example:"[/account/, \"/print/**\"]" doc:"Paths whose pages get no such links, in the patterns of policies."`
+	SessionCookies []string `yaml:"sessionCookies" example:"[\"wordpress_logged_in_*\"]" doc:"Cookies that the site sets for who is logged in, who is never tarpitted; empty means every HttpOnly cookie that the answer to a form sets."`
+
+	Connections  int           `yaml:"connections" default:"4000" min:"1" max:"1000000" doc:"Clients in the maze at once; beyond it they are refused as if there were none."`
+	Bandwidth    Size          `yaml:"bandwidth" default:"1MiB" doc:"Bytes a second for all of them; 0 means no bound."`
+	CPU          float64       `yaml:"cpu" default:"0.25" min:"0.01" max:"64" doc:"Share of one processor for making pages."`
+	Daily        Size          `yaml:"daily" default:"20GiB" doc:"Bytes a day (UTC) for all of them; 0 means no bound."`
+	Hops         int           `yaml:"hops" default:"5000" min:"0" max:"100000000" doc:"Pages a day and client, beyond which the client is refused; 0 means no bound."`
+	MaxDelay     time.Duration `yaml:"maxDelay" default:"10s" min:"0s" max:"30s" doc:"Longest wait before a page; the wait is as long as the site itself takes."`
+	MinDelay     time.Duration `yaml:"minDelay" default:"500ms" min:"0s" max:"30s" doc:"Shortest wait before a page, which keeps a client busy where the site is fast."`
+	StreamMax    time.Duration `yaml:"streamMax" default:"15m" min:"10s" max:"1d" doc:"How long a page that never ends lasts."`
+	MinRate      int           `yaml:"minRate" default:"16" min:"1" max:"1024" doc:"Least mean bytes a second of such a page; each has a rate of its own."`
+	MaxRate      int           `yaml:"maxRate" default:"64" min:"1" max:"1024" doc:"Most mean bytes a second of such a page."`
+	ArchiveRate  Size          `yaml:"archiveRate" default:"32KiB" doc:"Bytes a second of an archive; 0 means no bound."`
+	ArchiveBytes Size          `yaml:"archiveBytes" default:"8MiB" min:"512KiB" max:"64MiB" doc:"Largest archive as it is sent."`
+	ArchiveRatio int           `yaml:"archiveRatio" default:"20" min:"4" max:"1000" doc:"How many times larger an archive may become when it is unpacked."`
+	Epoch        time.Duration `yaml:"epoch" default:"7d" min:"1h" max:"365d" doc:"How long archives stay the same, and how often what the maze looks like and says may change."`
+	Bombs        bool          `yaml:"decompressionBombs" default:"false" doc:"Add to archives what unpacks to hundreds of times its size. In many countries that is a crime, also against who misbehaves: leave it off unless a lawyer says otherwise."`
+
+	Listen string         `yaml:"listen" default:":8001" format:"listen" doc:"Address of the service tarpit, host:port or unix:/path."`
+	Fronts []netip.Prefix `yaml:"fronts" example:"[127.0.0.1/32]" doc:"Other web servers that send clients to the service tarpit; their X-Forwarded-For names the client. Nobody else is answered but edges."`
+
+	Delay time.Duration `yaml:"delay" default:"5s" min:"0s" max:"5s" doc:"How long a client is held before it is refused, where it cannot go into the maze."`
+	Max   int           `yaml:"max" default:"256" min:"0" max:"65536" doc:"Clients held so at once; beyond it the refusal is immediate."`
 }
 
 // Log configures the program's own log.

@@ -185,3 +185,11 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	return c.current.Load(), nil
 }
+
+// crowded is the share of client connections from which the rest is kept for readers.
+const crowded = 0.9
+
+// Crowded reports whether most of the client connections that there may be are in use.
+func (e *Edge) Crowded() bool {
+	return float64(e.connections.open.Load()) > crowded*float64(e.connections.max)
+}

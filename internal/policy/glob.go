@@ -2,6 +2,8 @@ package policy
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,21 @@ type glob struct {
 	prefix string // when set: path == prefix or path begins with prefix + "/"
 	suffix string // when set: path ends with it
 	parts  []string
+}
+
+// Paths returns what reports whether a normalised path is covered by one of the patterns of policies. The error names the pattern that is wrong.
+func Paths(patterns []string) (func(path string) bool, error) {
+	var globs []*glob
+	for _, p := range patterns {
+		g, err := compileGlob(p)
+		if err != nil {
+			return nil, fmt.Errorf("path pattern %q %w", p, err)
+		}
+		globs = append(globs, g)
+	}
+	return func(path string) bool {
+		return slices.ContainsFunc(globs, func(g *glob) bool { return g.match(path) })
+	}, nil
 }
 
 const maxGlob = 512 // bytes

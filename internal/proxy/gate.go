@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -127,5 +128,5 @@ func (e *Part) reloadKeys() error {
 	if err != nil {
 		return err
 	}
-	return e.signer.Replace(keys...)
+	return errors.Join(e.signer.Replace(keys...), e.sessions.Replace(keys...))
 }

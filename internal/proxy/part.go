@@ -26,6 +26,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/profile"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/service"
+	"github.com/quickthorn/quickthorn/internal/session"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
@@ -47,6 +48,7 @@ type Part struct {
 	cert     *edge.Certificate // nil without TLS
 	explain  *explain.API
 	signer   *clearance.Signer
+	sessions *session.Prover
 }
 
 // Needs is what an edge takes from the rest of the program.
@@ -61,6 +63,9 @@ type Needs struct {
 	Off     bool // nothing is recorded
 	// Redemptions is what edges remember together of redeemed challenges; nil if there is one edge.
 	Redemptions challenge.Redemptions
+	// Tarpit takes clients in; nil: none does. Seed is what it and the trap links are made from; nil: there are no traps.
+	Tarpit edge.Tarpit
+	Seed   []byte
 }
 
 // recorder is what the edge records into: a queue to the sink, or one that only counts.
@@ -104,8 +109,15 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 	c := s.Config
 	e := &Part{s: s, policy: pol, profiler: profiler, inForce: n.Mode, budgets: budget.New(c.Budgets.MaxClients)}
 	var err error
-	if e.signer, err = OpenSigner(c); err != nil {
+	keys, err := clearance.LoadKeys(ClearanceKeyFile(c))
+	if err != nil {
 		return nil, err
+	}
+	if e.signer, err = clearance.NewSigner(keys...); err != nil {
+		return nil, err
+	}
+	if e.sessions, err = session.New(session.Options{Keys: keys, Names: c.Tarpit.SessionCookies}); err != nil {
+		return nil, fmt.Errorf("tarpit.sessionCookies: %w", err)
 	}
 	gate, widget, err := NewGate(c, e.signer, n.Redemptions)
 	if err != nil {
@@ -132,11 +144,15 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 		}, n.Sink, s.Log)
 	}
 	s.Background("recording", e.recorder.Run)
+	traps, linked, err := openTraps(c, n.Seed)
+	if err != nil {
+		return nil, err
+	}
 	if e.edge, err = edge.New(edge.Options{
 		Name: Name(c), Sites: sites, Clients: e.resolver, Profiler: profiler, Engine: judge, Gate: gate, Answers: answers, Widget: widget,
 		Posture: e.gauge, Recorder: e.recorder,
 		NewID: n.NewID, BodyIdle: c.Edge.Limits.BodyIdleTimeout, MaxBody: int64(c.Edge.Limits.BodyBytes),
-		TarpitDelay: c.Tarpit.Delay, TarpitMax: c.Tarpit.Max, Contact: c.Edge.Contact, Log: s.Log,
+		Tarpit: n.Tarpit, Traps: traps, Linked: linked, Sessions: e.sessions, TarpitDelay: c.Tarpit.Delay, TarpitMax: c.Tarpit.Max, Contact: c.Edge.Contact, Log: s.Log,
 	}); err != nil {
 		return nil, err
 	}

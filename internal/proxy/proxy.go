@@ -101,8 +101,13 @@ func Open(ctx context.Context, o service.Options, hear Hear) (_ *Proxy, err erro
 		}
 		return nil
 	})
+	relay, seed, err := p.openRelay()
+	if err != nil {
+		return nil, err
+	}
 	if p.Part, err = OpenPart(ctx, p.Service, k.Profiler, pol, Needs{
 		Decisions: set, Mode: p.mode.Mode, Sink: sink, NewID: ids.Next, Observe: true, Off: !c.Slow.Enabled,
+		Tarpit: relay, Seed: seed,
 		Redemptions: &redemption.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key},
 	}); err != nil {
 		return nil, err

@@ -10,14 +10,6 @@ import (
 
 // Services whose work comes with a later version have health, readiness and metrics, so that an install can be laid out whole.
 
-// OpenTarpit prepares tarpit. The maze is not built yet: edges hold and refuse by themselves.
-func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err error) {
-	p := service.New(o)
-	defer p.CloseOnError(&err)
-	o.Log.Warn("this version has no maze yet: the edge itself holds a client with verdict tarpit for a while, then refuses it; this service has health and metrics only")
-	return p, p.ServeHealth(ctx)
-}
-
 // AdminNotice is what the admin's address answers until it has pages.
 const AdminNotice = `The admin's pages come with a later version of quickthorn. Until then the command line shows and does the same, where ai-service runs:
 

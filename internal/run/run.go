@@ -34,7 +34,8 @@ const InProcess = "in-process"
 type Program struct {
 	*service.Service
 	*proxy.Part
-	slow *slowPart
+	slow   *slowPart
+	tarpit *tarpitPart // nil: there is none
 }
 
 // localShare is how much of one processor recording may take in one process with the edge: judging and writing two
@@ -75,11 +76,21 @@ func Open(ctx context.Context, o service.Options) (_ *Program, err error) {
 	if p.slow, err = openSlow(ctx, p.Service, ids.Next, judge, k.Profiler, pol.Current, true); err != nil {
 		return nil, err
 	}
-	if p.Part, err = proxy.OpenPart(ctx, p.Service, k.Profiler, pol, proxy.Needs{
+	needs := proxy.Needs{
 		Decisions: p.slow.decisions.Set(), Mode: p.slow.mode.Mode, Sink: p.slow.sink(proxy.Name(c)), NewID: ids.Next,
 		Off: p.slow.archive == nil && p.slow.intake == nil, Observe: p.slow.intake != nil, Share: localShare,
-	}); err != nil {
+	}
+	if c.Tarpit.Enabled {
+		if err := p.openTarpit(ctx, &needs); err != nil {
+			return nil, err
+		}
+	}
+	if p.Part, err = proxy.OpenPart(ctx, p.Service, k.Profiler, pol, needs); err != nil {
 		return nil, err
+	}
+	if p.tarpit != nil { // after the part, so that what the last stays cost is still recorded
+		p.Background("tarpit", p.tarpit.Run)
+		p.Background("tarpit and mode", p.tarpit.watchMode(p.slow.mode))
 	}
 	callers, err := p.Callers(true)
 	if err != nil {
@@ -88,6 +99,9 @@ func Open(ctx context.Context, o service.Options) (_ *Program, err error) {
 	groups := append(p.slow.groups(), auth.Group{API: p.Explainer()})
 	if b := p.slow.backup(); b != nil {
 		groups = append(groups, auth.Group{API: b})
+	}
+	if p.tarpit != nil {
+		groups = append(groups, auth.Group{API: p.tarpit.api(p.slow.state.Settings())})
 	}
 	return p, p.ListenPrivate(ctx, callers, callers.Handler(groups...), openapi.AIService())
 }

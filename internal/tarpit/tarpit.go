@@ -26,13 +26,14 @@ type Limits struct {
 	CPU         float64       // share of one processor for making answers, averaged over a second
 	Daily       int64         // bytes a day (UTC) in all; 0: no bound
 	Hops        int           // answers a day (UTC) and client; 0: no bound
-	MaxDelay    time.Duration // longest wait before a page
+	MinDelay    time.Duration // shortest wait before a page
+	MaxDelay    time.Duration // longest one
 	StreamMax   time.Duration // longest stream
 	ArchiveRate int64         // bytes a second of one archive; 0: no bound
 	Clients     int           // accounts kept
 }
 
-// Options are the parts of a Tarpit. All but Pressed are required.
+// Options are the parts of a Tarpit. All but Pressed and Drained are required.
 type Options struct {
 	Maze     *maze.Maze
 	Archives *decoy.Decoy
@@ -42,12 +43,13 @@ type Options struct {
 	Now      func() time.Time
 	// Pressed reports whether the machine is needed for readers: while it is, nobody is let in, and who is held is let go. nil: it never is.
 	Pressed func() bool
+	Drained <-chan struct{} // closed when the program begins to end: nobody is let in any more, and who is held is let go; nil: it never is
 }
 
 // Tarpit answers the clients that are in it. It may be used by many goroutines at once. It holds streams only while Run runs.
 type Tarpit struct {
 	o       Options
-	maze    atomic.Pointer[maze.Maze]
+	mazes   sync.Map // of *maze.Maze, by site: where it is another than that of Options
 	off     atomic.Bool
 	pressed atomic.Bool
 	places  chan struct{}
@@ -91,7 +93,7 @@ func New(o Options) (*Tarpit, error) {
 		return nil, errors.New("tarpit: some share of a processor must be allowed")
 	case o.Epoch < time.Hour:
 		return nil, errors.New("tarpit: archives must stay the same for at least an hour")
-	case l.Bandwidth < 0 || l.Daily < 0 || l.Hops < 0 || l.MaxDelay < 0 || l.StreamMax < 0 || l.ArchiveRate < 0:
+	case l.Bandwidth < 0 || l.Daily < 0 || l.Hops < 0 || l.MinDelay < 0 || l.MaxDelay < 0 || l.StreamMax < 0 || l.ArchiveRate < 0:
 		return nil, errors.New("tarpit: a bound below 0 bounds nothing")
 	}
 	now := o.Now()
@@ -101,13 +103,19 @@ func New(o Options) (*Tarpit, error) {
 		bytes: newBucket(float64(o.Limits.Bandwidth), now),
 		book:  newAccounts(o.Limits.Clients), since: now, release: make(chan struct{}),
 	}
-	t.maze.Store(o.Maze)
 	t.buffers.New = func() any { b := make([]byte, 0, 32<<10); return &b }
 	return t, nil
 }
 
-// Redress has the pages look like another maze's from now on. Addresses stay good if it has the same seed and prefix.
-func (t *Tarpit) Redress(m *maze.Maze) { t.maze.Store(m) }
+// Redress gives a site a maze of its own from now on. Addresses stay good if it has the seed and the prefix of the one before.
+func (t *Tarpit) Redress(site string, m *maze.Maze) { t.mazes.Store(site, m) }
+
+func (t *Tarpit) mazeOf(site string) *maze.Maze {
+	if m, ok := t.mazes.Load(site); ok {
+		return m.(*maze.Maze)
+	}
+	return t.o.Maze
+}
 
 // lookEvery is how often the pressure is looked at.
 const lookEvery = 250 * time.Millisecond
@@ -121,8 +129,12 @@ func (t *Tarpit) Run(ctx context.Context) error {
 	defer t.Release()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	drained := t.o.Drained
 	for {
 		select {
+		case <-drained:
+			t.Switch(false)
+			drained = nil
 		case <-ctx.Done():
 			group.Wait()
 			if errors.Is(err, ctx.Err()) {
@@ -178,7 +190,7 @@ func (t *Tarpit) released() <-chan struct{} {
 // written and done is not called.
 func (t *Tarpit) Enter(w http.ResponseWriter, r *http.Request, g *entry.Guest, done func(entry.Stay)) entry.Refusal {
 	now := t.o.Now()
-	m := t.maze.Load()
+	m := t.mazeOf(g.Site)
 	path := r.URL.EscapedPath()
 	release := t.released() // before off is looked at, so that neither is missed
 	if reason, ok := t.admit(g, now, m.Depth(path)); !ok {
@@ -316,7 +328,7 @@ func (t *Tarpit) page(w http.ResponseWriter, r *http.Request, v *stay) {
 	var sent int64
 	// Whatever ends the answer ends the stay, also a panic of net/http's.
 	defer func() { v.end(pg.Kind, pg.Status, sent, sent) }()
-	if !v.wait(r.Context(), min(pg.Delay, t.o.Limits.MaxDelay)) {
+	if !v.wait(r.Context(), min(max(pg.Delay, t.o.Limits.MinDelay), t.o.Limits.MaxDelay)) {
 		return
 	}
 	w.WriteHeader(pg.Status)

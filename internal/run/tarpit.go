@@ -1,0 +1,173 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quickthorn/quickthorn/internal/auth"
+	"github.com/quickthorn/quickthorn/internal/clientaddr"
+	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/decoy"
+	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/drip"
+	"github.com/quickthorn/quickthorn/internal/likeness"
+	"github.com/quickthorn/quickthorn/internal/maze"
+	"github.com/quickthorn/quickthorn/internal/mode"
+	"github.com/quickthorn/quickthorn/internal/openapi"
+	"github.com/quickthorn/quickthorn/internal/proxy"
+	"github.com/quickthorn/quickthorn/internal/service"
+	"github.com/quickthorn/quickthorn/internal/tarpit"
+	"github.com/quickthorn/quickthorn/internal/trap"
+)
+
+// tarpitPart is the tarpit with what belongs to it.
+type tarpitPart struct {
+	*tarpit.Tarpit
+	s    *service.Service
+	seed []byte
+	text maze.Text
+}
+
+// maxAccounts is how many clients the tarpit remembers, in about 300 bytes each.
+const maxAccounts = 20000
+
+// openTarpit makes the tarpit. It takes streams once its Run runs.
+func openTarpit(s *service.Service, seed []byte, pressed func() bool) (*tarpitPart, error) {
+	c := &s.Config.Tarpit
+	text, closer, err := openText(s.Config)
+	if err != nil {
+		return nil, err
+	}
+	s.OnClose(closer.Close)
+	p := &tarpitPart{s: s, seed: seed, text: text}
+	m, err := p.maze(nil)
+	if err != nil {
+		return nil, err
+	}
+	archives, err := openDecoy(s.Config, seed, text)
+	if err != nil {
+		return nil, err
+	}
+	connections := s.Descriptors(c.Connections)
+	wheel, err := drip.New(drip.Options{Connections: connections, MinRate: c.MinRate, MaxRate: c.MaxRate, Bandwidth: int64(c.Bandwidth)})
+	if err != nil {
+		return nil, err
+	}
+	if p.Tarpit, err = tarpit.New(tarpit.Options{
+		Maze: m, Archives: archives, Streams: wheel, Epoch: c.Epoch, Now: time.Now, Pressed: pressed, Drained: s.Drained(),
+		Limits: tarpit.Limits{
+			Connections: connections, Bandwidth: int64(c.Bandwidth), CPU: c.CPU, Daily: int64(c.Daily), Hops: c.Hops, MinDelay: c.MinDelay, MaxDelay: c.MaxDelay,
+			StreamMax: c.StreamMax, ArchiveRate: int64(c.ArchiveRate), Clients: maxAccounts,
+		},
+	}); err != nil {
+		return nil, err
+	}
+	return p, s.Metrics.Registry.Register(tarpit.NewCollector(p.Tarpit))
+}
+
+// openTarpit makes the maze within the program, switched as it was last.
+func (p *Program) openTarpit(ctx context.Context, needs *proxy.Needs) error {
+	seed, err := proxy.TarpitSeed(p.Config)
+	if err != nil {
+		return err
+	}
+	if p.tarpit, err = openTarpit(p.Service, seed, func() bool { return p.Pressed() }); err != nil {
+		return err
+	}
+	on, err := tarpit.Stored(ctx, p.slow.state.Settings())
+	if err != nil {
+		return err
+	}
+	p.tarpit.Switch(on)
+	needs.Tarpit, needs.Seed = p.tarpit, seed
+	return nil
+}
+
+// api serves the report and the switch, whose position is kept.
+func (p *tarpitPart) api(s tarpit.Settings) *tarpit.API {
+	return &tarpit.API{Tarpit: p.Tarpit, Keep: func(ctx context.Context, on bool) error { return tarpit.Store(ctx, s, on) }}
+}
+
+// openDecoy makes what makes archives, and finds their marks.
+func openDecoy(c *config.Config, seed []byte, text decoy.Text) (*decoy.Decoy, error) {
+	t := &c.Tarpit
+	return decoy.New(seed, text, decoy.Options{MaxBytes: int64(t.ArchiveBytes), MaxRatio: t.ArchiveRatio, Epoch: t.Epoch, Bombs: t.Bombs})
+}
+
+// maze makes a maze like the site; nil: like documentation, where the skin is learnt.
+func (p *tarpitPart) maze(like *likeness.Likeness) (*maze.Maze, error) {
+	c := &p.s.Config.Tarpit
+	skin := maze.Skin(c.Skin)
+	if skin == maze.SkinLearnt && like == nil {
+		skin = maze.SkinDocs
+	}
+	m, err := maze.New(maze.Options{
+		Seed: p.seed, Prefix: trap.Prefix(p.seed), Text: p.text, Skin: skin, Likeness: like, Streams: c.Streams, Archives: c.Archives, WayOut: c.WayOut,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tarpit: %w", err)
+	}
+	return m, nil
+}
+
+// watchMode lets go whoever is held when verdicts are carried out no longer.
+func (p *tarpitPart) watchMode(m *mode.Switch) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			changed := m.Changed()
+			if now := m.Mode(); now == defense.ModeObserve || now == defense.ModeOff {
+				p.Release()
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// OpenTarpit prepares tarpit as a service of its own, behind edges and behind other web servers.
+func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err error) {
+	c := o.Config
+	p := service.New(o)
+	defer p.CloseOnError(&err)
+	if !c.Tarpit.Enabled {
+		return nil, errors.New("tarpit.enabled: the tarpit is told not to be")
+	}
+	if c.Tarpit.Seed == "" {
+		if err := service.MakeData(c); err != nil {
+			return nil, err
+		}
+	}
+	seed, err := proxy.TarpitSeed(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Auth.Proxy.Key == "" && len(c.Tarpit.Fronts) == 0 {
+		name := config.EnvName("auth.proxy.key")
+		return nil, fmt.Errorf("this service must know who sends clients: set %s (or %s_FILE) for edges, or tarpit.fronts for other web servers", name, name)
+	}
+	t, err := openTarpit(p, seed, nil)
+	if err != nil {
+		return nil, err
+	}
+	fronts, err := clientaddr.New(clientaddr.Config{Trusted: c.Tarpit.Fronts, Headers: c.Edge.ClientHeaders})
+	if err != nil {
+		return nil, fmt.Errorf("tarpit.fronts: %w", err)
+	}
+	p.Background("tarpit", t.Run)
+	door := &tarpit.Door{
+		Tarpit: t.Tarpit, Keys: func() []string { return []string{c.Auth.Proxy.Key, c.Auth.Proxy.Previous} }, Fronts: fronts, Now: time.Now, Log: o.Log,
+	}
+	if err := p.ListenPages(ctx, c.Tarpit.Listen, door); err != nil {
+		return nil, err
+	}
+	callers, err := p.Callers(false)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.ListenPrivate(ctx, callers, callers.Handler(auth.Group{API: &tarpit.API{Tarpit: t.Tarpit}}), openapi.AIService())
+}
