@@ -40,15 +40,6 @@ Its API is on escalationEngine.listen (:8003), health and metrics on private.lis
 	}
 }
 
-func tarpitCommand(env *environment) *cobra.Command {
-	return &cobra.Command{
-		Use: "tarpit", Short: "The maze for scrapers (comes with a later version: health and metrics only)", Args: command.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return command.Serve(cmd.Context(), env.Environment, nil, run.OpenTarpit)
-		},
-	}
-}
-
 func adminCommand(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use: "admin", Short: "The owner's pages (come with a later version: health and metrics only)", Args: command.NoArgs,

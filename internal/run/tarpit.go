@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/auth"
@@ -12,10 +13,12 @@ import (
 	"github.com/quickthorn/quickthorn/internal/decoy"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/drip"
+	"github.com/quickthorn/quickthorn/internal/keyfile"
 	"github.com/quickthorn/quickthorn/internal/likeness"
 	"github.com/quickthorn/quickthorn/internal/maze"
 	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/openapi"
+	"github.com/quickthorn/quickthorn/internal/prose"
 	"github.com/quickthorn/quickthorn/internal/proxy"
 	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/tarpit"
@@ -170,4 +173,24 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 		return nil, err
 	}
 	return p, p.ListenPrivate(ctx, callers, callers.Handler(auth.Group{API: &tarpit.API{Tarpit: t.Tarpit}}), openapi.AIService())
+}
+
+// FindMarks returns the marks in a text that archives of this install bear. The secret must be there: with a new one nothing is found.
+func FindMarks(c *config.Config, text []byte) ([]decoy.Mark, error) {
+	seed := []byte(c.Tarpit.Seed)
+	if len(seed) == 0 {
+		path := filepath.Join(c.Data.Directory, proxy.SeedFile)
+		var ok bool
+		var err error
+		if seed, ok, err = keyfile.Existing(path); err != nil {
+			return nil, err
+		} else if !ok {
+			return nil, fmt.Errorf("the secret that marks are made with is missing: there is no %s, and tarpit.seed is not set", path)
+		}
+	}
+	d, err := openDecoy(c, seed, prose.Facts{})
+	if err != nil {
+		return nil, err
+	}
+	return d.Find(text), nil
 }

@@ -1,9 +1,12 @@
 package run
 
 import (
+	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/maze"
@@ -54,4 +57,31 @@ func (b *builtinText) AppendSentence(dst []byte, r maze.Source, words int) []byt
 // AppendTitle implements maze.Text.
 func (b *builtinText) AppendTitle(dst []byte, r maze.Source, words int) []byte {
 	return b.model().AppendTitle(dst, r, words)
+}
+
+// ShowText writes what the tarpit's text is made of, with n sentences of it.
+func ShowText(out io.Writer, c *config.Config, n int) (err error) {
+	text, closer, err := openText(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	var b bytes.Buffer
+	m, _ := text.(*prose.Model)
+	if t, ok := text.(*builtinText); ok {
+		m = t.model()
+	}
+	if m != nil {
+		fmt.Fprintf(&b, "%d words and marks, %d different ones, language %s\n", m.Tokens(), m.Words(), cmp.Or(m.Language(), "not told"))
+		for _, t := range m.Texts() {
+			fmt.Fprintf(&b, "  %s: %d words and marks, source %s, licence %s\n", t.Name, t.Tokens, cmp.Or(t.Source, "not told"), cmp.Or(t.Licence, "not told"))
+		}
+	}
+	r := rand.NewPCG(rand.Uint64(), rand.Uint64())
+	for range n {
+		b.Write(text.AppendSentence(nil, r, 15))
+		b.WriteByte('\n')
+	}
+	_, err = out.Write(b.Bytes())
+	return err
 }
