@@ -49,6 +49,7 @@ type Part struct {
 	explain  *explain.API
 	signer   *clearance.Signer
 	sessions *session.Prover
+	sites    []edge.Site
 }
 
 // Needs is what an edge takes from the rest of the program.
@@ -132,8 +133,7 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 	if e.resolver, err = clientaddr.New(clientaddr.Config{Trusted: c.Edge.Trusted, TrustUnix: c.Edge.TrustUnix, Headers: c.Edge.ClientHeaders}); err != nil {
 		return nil, err
 	}
-	sites, err := openSites(s)
-	if err != nil {
+	if e.sites, err = openSites(s); err != nil {
 		return nil, err
 	}
 	e.recorder = &unrecorded{}
@@ -149,7 +149,7 @@ func OpenPart(ctx context.Context, s *service.Service, profiler *profile.Profile
 		return nil, err
 	}
 	if e.edge, err = edge.New(edge.Options{
-		Name: Name(c), Sites: sites, Clients: e.resolver, Profiler: profiler, Engine: judge, Gate: gate, Answers: answers, Widget: widget,
+		Name: Name(c), Sites: e.sites, Clients: e.resolver, Profiler: profiler, Engine: judge, Gate: gate, Answers: answers, Widget: widget,
 		Posture: e.gauge, Recorder: e.recorder,
 		NewID: n.NewID, BodyIdle: c.Edge.Limits.BodyIdleTimeout, MaxBody: int64(c.Edge.Limits.BodyBytes),
 		Tarpit: n.Tarpit, Traps: traps, Linked: linked, Sessions: e.sessions, TarpitDelay: c.Tarpit.Delay, TarpitMax: c.Tarpit.Max, Contact: c.Edge.Contact, Log: s.Log,

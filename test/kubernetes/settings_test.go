@@ -286,12 +286,12 @@ func secrets(v *corev1.Volume) []corev1.SecretProjection {
 // Each service gets the secrets that it needs and no other; the provider's key is cloud-proxy's alone.
 func TestSecretsGoToWhoNeedsThem(t *testing.T) {
 	want := map[string][]string{
-		"proxy":             {"clearance-key", "clearance-key-next", "clearance-key-previous", "operator-key", "proxy-key"},
+		"proxy":             {"clearance-key", "clearance-key-next", "clearance-key-previous", "operator-key", "proxy-key", "tarpit-seed"},
 		"ai-service":        {"ai-service-key", "email-password", "operator-key", "postgres-password", "proxy-key", "proxy-key-previous", "redis-password", "slack-url", "webhook-secret", "webhook-url"},
 		"escalation-engine": {"ai-service-key", "ai-service-key-previous", "escalation-engine-key", "operator-key", "reputation-key"},
 		"prompt-router":     {"escalation-engine-key", "escalation-engine-key-previous", "prompt-router-key"},
 		"cloud-proxy":       {"prompt-router-key", "prompt-router-key-previous", "provider-key"},
-		"tarpit":            nil,
+		"tarpit":            {"operator-key", "proxy-key", "proxy-key-previous", "tarpit-seed"},
 		"admin":             nil,
 		"sync":              {"postgres-password", "redis-password"},
 		"migrate":           {"postgres-password", "redis-password"},
