@@ -36,13 +36,9 @@ func (env *environment) client(ctx context.Context, c *config.Config) (*apiClien
 		}
 	}
 	if env.server != "" {
-		a := newAPIClient("", key)
-		a.base = strings.TrimRight(env.server, "/")
-		if strings.HasPrefix(a.base, "https:") {
-			var err error
-			if a.http, err = service.InternalClient(&c.Internal); err != nil {
-				return nil, err
-			}
+		a, err := env.serverClient(c, key)
+		if err != nil {
+			return nil, err
 		}
 		var m map[string]any
 		return a, a.call(ctx, http.MethodGet, "/v1/mode", nil, &m) // who names a server wants no other
@@ -55,6 +51,16 @@ func (env *environment) client(ctx context.Context, c *config.Config) (*apiClien
 		}
 	}
 	return nil, nil
+}
+
+// serverClient returns a client of the install at --server.
+func (env *environment) serverClient(c *config.Config, key string) (a *apiClient, err error) {
+	a = newAPIClient("", key)
+	a.base = strings.TrimRight(env.server, "/")
+	if strings.HasPrefix(a.base, "https:") {
+		a.http, err = service.InternalClient(&c.Internal)
+	}
+	return a, err
 }
 
 // connect reads the configuration and looks for the running install: the client is nil when none answers.

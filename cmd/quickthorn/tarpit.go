@@ -9,13 +9,14 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/atomicfile"
 	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -70,12 +71,10 @@ func (env *environment) tarpitClient(ctx context.Context, cfg *config.Config) (*
 			return nil, err
 		}
 	}
-	a := newAPIClient(cfg.Private.Listen, key)
 	if env.server != "" {
-		a = newAPIClient("", key)
-		a.base = strings.TrimRight(env.server, "/")
-		return a, nil
+		return env.serverClient(cfg, key)
 	}
+	a := newAPIClient(cfg.Private.Listen, key)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var r tarpit.Report
@@ -204,26 +203,21 @@ func (env *environment) switchTarpit(ctx context.Context, on bool) error {
 func corpusCommand(env *environment) *cobra.Command {
 	root := command.Group(&cobra.Command{Use: "corpus", Short: "Train what the tarpit says on texts of your own"})
 	out, language, source, licence := "corpus.qtm", "", "", ""
-	order := 3
+	order, store := 3, false
 	train := &cobra.Command{
 		Use: "train FILE…", Short: "Train a model of words on plain texts in UTF-8, in any script", Args: command.NeedArgs(1, 0, "one text file at least"),
 		Long: `Train a model of words on plain texts in UTF-8, in any script. The tarpit makes its text from the model that tarpit.corpus names: sentences
-like those of the texts, in which nothing is meant. What it says is published: take texts whose licence allows that, best your own.`,
-		Example: "  quickthorn corpus train --language de --licence 'CC BY-SA 4.0' --out corpus.qtm articles/*.txt\n  quickthorn run --set tarpit.corpus=corpus.qtm",
+like those of the texts, in which nothing is meant. What it says is published: take texts whose licence allows that, best your own.
+With --store the model goes to the archive of what runs, and every tarpit takes it from there within half a minute.`,
+		Example: "  quickthorn corpus train --language de --licence 'CC BY-SA 4.0' --out corpus.qtm articles/*.txt\n  quickthorn run --set tarpit.corpus=corpus.qtm\n  quickthorn corpus train --store articles/*.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if store && cmd.Flags().Changed("out") {
+				return command.Usagef("corpus train: --store or --out, not both")
+			}
 			if language != "" && !likeness.ValidLanguage(language) {
 				return command.Usagef("corpus train: --language %q: want a code such as en or pt-BR", language)
 			}
-			var texts []prose.Text
-			for _, name := range args {
-				f, err := os.Open(name)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				texts = append(texts, prose.Text{Name: filepath.Base(name), Source: source, Licence: licence, Reader: f})
-			}
-			b, err := prose.Train(cmd.Context(), texts, prose.Options{Language: language, Order: order})
+			b, err := run.TrainCorpus(cmd.Context(), args, prose.Text{Source: source, Licence: licence}, prose.Options{Language: language, Order: order})
 			if err != nil {
 				return err
 			}
@@ -231,15 +225,29 @@ like those of the texts, in which nothing is meant. What it says is published: t
 			if err != nil {
 				return err
 			}
+			size := fmt.Sprintf("%d words and marks, %d different ones, %s", m.Tokens(), m.Words(), bytesOf(int64(len(b))))
+			if store {
+				lib, err := env.library(cmd.Context())
+				if err != nil {
+					return err
+				}
+				a, err := run.StoreCorpus(cmd.Context(), lib, fmt.Sprintf("%d texts, licence %s", len(args), cmp.Or(licence, "not told")), b)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(env.Stdout, "version %d: %s\n", a.Version, size)
+				return err
+			}
 			// A tarpit may have the old one mapped into its memory: it must not be changed under it.
 			if err := atomicfile.Replace(out, func(w io.Writer) error { _, err := w.Write(b); return err }); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(env.Stdout, "%s: %d words and marks, %d different ones, %s\n", out, m.Tokens(), m.Words(), bytesOf(int64(len(b))))
+			_, err = fmt.Fprintf(env.Stdout, "%s: %s\n", out, size)
 			return err
 		},
 	}
 	train.Flags().StringVar(&out, "out", out, "`file` to write")
+	train.Flags().BoolVar(&store, "store", false, "keep it in the archive of what runs, instead of a file")
 	train.Flags().StringVar(&language, "language", "", "`language` of the texts, as in en or pt-BR")
 	train.Flags().StringVar(&source, "source", "", "where the texts are from, for the record")
 	train.Flags().StringVar(&licence, "licence", "", "their licence, for the record")
@@ -259,8 +267,54 @@ like those of the texts, in which nothing is meant. What it says is published: t
 		},
 	}
 	show.Flags().IntVar(&n, "sentences", n, "how many sentences")
-	root.AddCommand(train, show)
+	list := &cobra.Command{
+		Use: "list", Short: "List the versions of the model in the archive of what runs, the newest first: that one is in use", Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			lib, err := env.library(cmd.Context())
+			if err != nil {
+				return err
+			}
+			all, err := run.StoredCorpora(cmd.Context(), lib)
+			if err != nil {
+				return err
+			}
+			t := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+			for _, a := range all {
+				fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", a.Version, a.At.Local().Format("2006-01-02 15:04"), bytesOf(a.Size), a.Note)
+			}
+			return t.Flush()
+		},
+	}
+	restore := &cobra.Command{
+		Use: "restore VERSION", Short: "Have an older version in the archive used again, as the newest", Args: command.NeedArgs(1, 1, "the number of a version"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			version, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil || version < 1 {
+				return command.Usagef("corpus restore: %q: want a number that corpus list shows", args[0])
+			}
+			lib, err := env.library(cmd.Context())
+			if err != nil {
+				return err
+			}
+			a, err := run.RestoreCorpus(cmd.Context(), lib, version)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Stdout, "version %d is that of version %d\n", a.Version, version)
+			return err
+		},
+	}
+	root.AddCommand(train, show, list, restore)
 	return root
+}
+
+// library is the archive of the install that runs.
+func (env *environment) library(ctx context.Context) (artifact.Library, error) {
+	a, err := env.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &artifact.Client{Base: a.base, HTTP: a.http, Key: a.key}, nil
 }
 
 // maxLooked is how much text canary find looks at.

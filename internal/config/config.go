@@ -206,14 +206,16 @@ type Tarpit struct {
 	URL     string `yaml:"url" example:"http://tarpit:8001" doc:"Where an edge that runs apart reaches the service tarpit; empty means that it holds and refuses by itself. quickthorn run has the maze within."`
 	Seed    string `yaml:"seed" secret:"true" min:"16" doc:"Secret that the maze and the trap links are made from, the same for edges and tarpits; empty means one that is made at the first start and kept in the data directory."`
 
-	Skin     string `yaml:"skin" default:"learnt" enum:"learnt,wiki,forge,shop,docs,forum" doc:"What the maze looks like; learnt is like the protected site, and like docs until enough of its pages are known."`
-	Text     string `yaml:"text" default:"nonsense" enum:"nonsense,shuffled-facts,licensed" doc:"What it says: text by chance from corpus, sentences whose facts are shuffled, or nothing but your licence and contact."`
-	Corpus   string `yaml:"corpus" example:"/etc/quickthorn/corpus.qtm" doc:"Model that text is made from (quickthorn corpus train); empty means the one of the archive where the parts run apart, and the built-in one otherwise."`
-	Licence  string `yaml:"licence" example:"All texts of this site are under CC BY-SA 4.0." doc:"What text licensed says of your licence."`
-	Contact  string `yaml:"contact" example:"Ask licences@example.org for a licence." doc:"What text licensed says of whom to ask; empty means edge.blockedContact."`
-	Streams  int    `yaml:"streams" default:"12" min:"0" max:"10000" doc:"One in so many links in the maze leads to a page that never ends; 0 means none."`
-	Archives int    `yaml:"archives" default:"12" min:"0" max:"10000" doc:"One in so many links in lists leads to a made-up archive; 0 means none."`
-	WayOut   string `yaml:"wayOut" default:"/" doc:"Where a person gets out of a maze that another web server sends clients to; edges of quickthorn show their challenge."`
+	Skin          string   `yaml:"skin" default:"learnt" enum:"learnt,wiki,forge,shop,docs,forum" doc:"What the maze looks like; learnt is like the protected site, and like docs until enough of its pages are known."`
+	Text          string   `yaml:"text" default:"nonsense" enum:"nonsense,shuffled-facts,licensed" doc:"What it says: text by chance from corpus, sentences whose facts are shuffled, or nothing but your licence and contact."`
+	Corpus        string   `yaml:"corpus" example:"/etc/quickthorn/corpus.qtm" doc:"Model that text is made from (quickthorn corpus train); empty means the latest one in the archive (corpus train --store, texts), and the built-in one until there is one."`
+	Texts         []string `yaml:"texts" example:"[\"/srv/wiki/export/*.txt\"]" doc:"Text files (UTF-8; patterns may be used) that a model for the archive is trained on anew, as often as sync.corpusEvery says; by quickthorn run, or by sync where the parts run apart."`
+	TextsLanguage string   `yaml:"textsLanguage" example:"en" doc:"Their language."`
+	Licence       string   `yaml:"licence" example:"All texts of this site are under CC BY-SA 4.0." doc:"What text licensed says of your licence."`
+	Contact       string   `yaml:"contact" example:"Ask licences@example.org for a licence." doc:"What text licensed says of whom to ask; empty means edge.blockedContact."`
+	Streams       int      `yaml:"streams" default:"12" min:"0" max:"10000" doc:"One in so many links in the maze leads to a page that never ends; 0 means none."`
+	Archives      int      `yaml:"archives" default:"12" min:"0" max:"10000" doc:"One in so many links in lists leads to a made-up archive; 0 means none."`
+	WayOut        string   `yaml:"wayOut" default:"/" doc:"Where a person gets out of a maze that another web server sends clients to; edges of quickthorn show their challenge."`
 
 	Links          bool     `yaml:"links" default:"false" doc:"Put hidden links into the site's own pages that lead into the maze; robots.txt forbids them."`
 	LinksExcept    []string `yaml:"linksExcept" example:"[/account/, \"/print/**\"]" doc:"Paths whose pages get no such links, in the patterns of policies."`
@@ -418,6 +420,7 @@ type Admin struct {
 // Sync configures the service of that name.
 type Sync struct {
 	RetentionEvery time.Duration `yaml:"retentionEvery" default:"10m" min:"1m" max:"1d" doc:"How often events and cases beyond their retention are removed from PostgreSQL."`
+	CorpusEvery    time.Duration `yaml:"corpusEvery" default:"1d" min:"1m" max:"30d" doc:"How often the texts of tarpit.texts are looked at."`
 }
 
 // Auth holds the callers' keys.

@@ -18,7 +18,9 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/prose"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 // exchange is a request and the status of its answer.
 type exchange struct {
 	op         string // "GET /v1/cases/{id}"
-	in         string // instead of {id}
+	in         string // instead of {id}; "corpus/default" instead of {kind}/{name}
 	query      string
 	key        string // "" is the operator's, none is none
 	kind, body string
@@ -69,9 +71,12 @@ func (c *checker) ask(t *testing.T, w *world, x exchange) []byte {
 	t.Helper()
 	method, path, _ := strings.Cut(x.op, " ")
 	target, params := path, map[string]string{}
-	if before, rest, ok := strings.Cut(path, "{"); ok {
+	in := strings.Split(x.in, "/")
+	for strings.Contains(target, "{") {
+		before, rest, _ := strings.Cut(target, "{")
 		name, after, _ := strings.Cut(rest, "}")
-		target, params[name] = before+url.PathEscape(x.in)+after, x.in
+		value := in[min(len(params), len(in)-1)]
+		target, params[name] = before+url.PathEscape(value)+after, value
 	}
 	if x.query != "" {
 		target += "?" + x.query
@@ -106,16 +111,16 @@ func (c *checker) ask(t *testing.T, w *world, x exchange) []byte {
 	if o == nil {
 		t.Fatalf("the document has no %s", x.op)
 	}
-	in := &openapi3filter.RequestValidationInput{
+	input := &openapi3filter.RequestValidationInput{
 		Request: newRequest(), PathParams: params,
 		Route:   &routers.Route{Spec: c.T, Path: path, PathItem: c.Paths.Value(path), Method: method, Operation: o},
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, ExcludeRequestBody: x.kind == asNDJSON},
 	}
 	if rec.Code < 400 && !x.odd {
-		if err := openapi3filter.ValidateRequest(t.Context(), in); err != nil {
+		if err := openapi3filter.ValidateRequest(t.Context(), input); err != nil {
 			t.Errorf("the request is not as described: %s: %v", what, err)
 		}
-		for name := range in.GetQueryParams() {
+		for name := range input.GetQueryParams() {
 			if o.Parameters.GetByInAndName(openapi3.ParameterInQuery, name) == nil {
 				t.Errorf("parameter %s is not described: %s", name, what)
 			}
@@ -129,7 +134,7 @@ func (c *checker) ask(t *testing.T, w *world, x exchange) []byte {
 		t.Errorf("%v: %s", err, what)
 	}
 	out := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: in, Status: rec.Code, Header: rec.Header(),
+		RequestValidationInput: input, Status: rec.Code, Header: rec.Header(),
 		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: kind == asNDJSON || kind == "application/x-tar"},
 	}
 	if err := openapi3filter.ValidateResponse(t.Context(), out.SetBodyBytes(rec.Body.Bytes())); err != nil {
@@ -199,6 +204,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	}
 	judged := aCase(newID())
 
+	corpus := aCorpus(t)
 	for _, x := range []exchange{
 		{op: "POST /v1/events", key: proxyKey, kind: asNDJSON, body: c.example(t, "POST /v1/events", asNDJSON), want: 202},
 		{op: "POST /v1/events", kind: asNDJSON, body: ndjson.String(), want: 202},
@@ -294,6 +300,23 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{op: "POST /v1/redemptions", kind: asJSON, body: redeemed, key: proxyKey, want: 200},
 		{op: "POST /v1/redemptions", kind: asJSON, body: redeemed, want: 200},
 		{op: "POST /v1/redemptions", kind: asJSON, body: `{"ticket":"0000000000000001"}`, want: 400},
+		{op: "GET /v1/tarpit", want: 200},
+		{op: "GET /v1/tarpit", query: "clients=1", want: 200},
+		{op: "GET /v1/tarpit", query: "clients=-1", want: 400},
+		{op: "PUT /v1/tarpit", kind: asJSON, body: `{"on":true}`, want: 200},
+		{op: "PUT /v1/tarpit", kind: asJSON, body: `{}`, want: 400},
+		{op: "GET /v1/artifacts", key: proxyKey, want: 200},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/default", kind: asBytes, body: string(corpus), query: "note=mine", want: 200},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/default", kind: asBytes, body: string(corpus), key: proxyKey, want: 403},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "likeness/wiki", kind: asBytes, body: "{}", key: proxyKey, want: 422},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "poem/default", kind: asBytes, body: "x", want: 404},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/default", kind: asBytes, body: "", odd: true, want: 400},
+		{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/default", kind: asBytes, body: strings.Repeat("x", artifact.MaxBody+1), want: 413},
+		{op: "GET /v1/artifacts", want: 200},
+		{op: "GET /v1/artifacts/{kind}/{name}", in: "corpus/default", key: proxyKey, want: 200},
+		{op: "GET /v1/artifacts/{kind}/{name}", in: "corpus/default", query: "version=1", want: 200},
+		{op: "GET /v1/artifacts/{kind}/{name}", in: "corpus/default", query: "version=0", want: 400},
+		{op: "GET /v1/artifacts/{kind}/{name}", in: "corpus/other", want: 404},
 		{op: "POST /v1/alerts/test", want: 200},
 		{op: "POST /v1/alerts/test", query: "channel=pigeon", want: 200},
 		{op: "POST /v1/explain", kind: asJSON, body: c.example(t, "POST /v1/explain", asJSON), want: 200},
@@ -327,6 +350,15 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		}
 	})
 
+	t.Run("too many artifacts", func(t *testing.T) {
+		for i := range 1000 {
+			if _, _, err := w.archive.PutArtifact(t.Context(), artifact.Artifact{Kind: artifact.Corpus, Name: fmt.Sprint("n", i), At: now()}, []byte("x"), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.ask(t, w, exchange{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/more", kind: asBytes, body: string(corpus), want: 409})
+	})
+
 	t.Run("at every service", func(t *testing.T) {
 		for _, c := range checkers {
 			w.ready.Store(false)
@@ -347,6 +379,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 
 	t.Run("while something is wrong", func(t *testing.T) {
 		w.stuck.Store(true)
+		c.ask(t, w, exchange{op: "PUT /v1/tarpit", kind: asJSON, body: `{"on":false}`, want: 503})
 		c.ask(t, w, exchange{op: "PUT /v1/mode", kind: asJSON, body: `{"mode":"off"}`, want: 500})
 		w.ended.Store(true)
 		again := aCase(newID())
@@ -390,6 +423,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			{op: "GET /v1/events"},
 			{op: "DELETE /v1/events", query: "client=192.0.2.77"},
 			{op: "GET /v1/report"},
+			{op: "GET /v1/artifacts"},
+			{op: "GET /v1/artifacts/{kind}/{name}", in: "corpus/default"},
+			{op: "PUT /v1/artifacts/{kind}/{name}", in: "corpus/default", kind: asBytes, body: string(corpus)},
 		} {
 			x.want = 503
 			c.ask(t, away, x)
@@ -408,6 +444,17 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	}
 }
 
+// aCorpus is a model of words.
+func aCorpus(t *testing.T) []byte {
+	t.Helper()
+	text := strings.NewReader(strings.Repeat("A wren is a small bird. It sings in the hedge, and it sleeps. ", 9))
+	b, err := prose.Train(t.Context(), []prose.Text{{Name: "wrens", Reader: text}}, prose.Options{Order: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 const redeemed = `{"ticket":"ffffffffffffffff","visitor":"0000000000000007","at":"2026-11-25T12:00:00Z","share":255}`
 
 func TestParametersTakeWhatIsDescribed(t *testing.T) {
@@ -420,6 +467,12 @@ func TestParametersTakeWhatIsDescribed(t *testing.T) {
 		"POST /v1/decisions":        {kind: asJSON, body: `{"value":"192.0.2.8","action":"deny"}`},
 		"POST /v1/decisions/import": {kind: asBytes, body: "[]"},
 		"POST /v1/alerts/test":      {},
+
+		"GET /v1/artifacts/{kind}/{name}": {in: "corpus/default"},
+		"PUT /v1/artifacts/{kind}/{name}": {in: "corpus/default", kind: asBytes, body: string(aCorpus(t))},
+	}
+	if _, _, err := w.archive.PutArtifact(t.Context(), artifact.Artifact{Kind: artifact.Corpus, Name: "default", At: now()}, aCorpus(t), 1); err != nil {
+		t.Fatal(err)
 	}
 	beside := map[string]string{"GET /v1/decisions snapshot": "since=1&", "GET /v1/decisions wait": "since=1&", "GET /v1/decisions mode": "since=1&"}
 	// Places in a list are none that one could make up.

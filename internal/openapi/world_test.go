@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	randv2 "math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,27 +22,34 @@ import (
 	"github.com/quickthorn/quickthorn/internal/accesslog"
 	"github.com/quickthorn/quickthorn/internal/agent"
 	"github.com/quickthorn/quickthorn/internal/alert"
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/backup"
 	"github.com/quickthorn/quickthorn/internal/behaviour"
 	"github.com/quickthorn/quickthorn/internal/casebook"
 	"github.com/quickthorn/quickthorn/internal/crawler"
 	"github.com/quickthorn/quickthorn/internal/decision"
+	"github.com/quickthorn/quickthorn/internal/decoy"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/drip"
 	"github.com/quickthorn/quickthorn/internal/engine"
 	"github.com/quickthorn/quickthorn/internal/escalation"
 	"github.com/quickthorn/quickthorn/internal/explain"
 	"github.com/quickthorn/quickthorn/internal/intake"
+	"github.com/quickthorn/quickthorn/internal/maze"
 	"github.com/quickthorn/quickthorn/internal/openapi"
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/profile"
+	"github.com/quickthorn/quickthorn/internal/prose"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/redemption"
 	"github.com/quickthorn/quickthorn/internal/run"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
 	"github.com/quickthorn/quickthorn/internal/store/sqlite"
+	"github.com/quickthorn/quickthorn/internal/tarpit"
+	"github.com/quickthorn/quickthorn/internal/tarpit/entry"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 )
 
@@ -217,6 +225,8 @@ func newWorld(t *testing.T) *world {
 			auth.Group{API: &private.ModeAPI{Switch: w}, Read: []string{auth.Proxy}},
 			auth.Group{API: api, Read: []string{auth.Proxy}},
 			auth.Group{API: &run.AlertsAPI{Dispatcher: alerts}},
+			auth.Group{API: &tarpit.API{Tarpit: newTarpit(t), Keep: func(context.Context, bool) error { return w.SetMode(defense.ModeOff) }}},
+			auth.Group{API: &artifact.API{Store: w.archive, Now: now, Log: log, Kinds: run.ArtifactKinds()}, Callers: []string{auth.Proxy}},
 			auth.Group{API: &redemption.API{Store: w.state}, Callers: []string{auth.Proxy}},
 			auth.Group{API: &record.API{Archive: w.archive, Now: now, Log: log}},
 			auth.Group{API: &intake.EventsAPI{Service: service}, Callers: []string{auth.Proxy}},
@@ -235,6 +245,34 @@ func newWorld(t *testing.T) *world {
 		))),
 	}
 	return w
+}
+
+// newTarpit makes a tarpit with somebody in it.
+func newTarpit(t *testing.T) *tarpit.Tarpit {
+	t.Helper()
+	seed := []byte("a secret of a test")
+	m, err := maze.New(maze.Options{Seed: seed, Prefix: "/p/", Text: prose.Facts{}, Skin: maze.SkinDocs, WayOut: "/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archives, err := decoy.New(seed, prose.Facts{}, decoy.Options{MaxBytes: 1 << 20, MaxRatio: 10, Epoch: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := drip.New(drip.Options{Connections: 10, MinRate: 16, MaxRate: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pit, err := tarpit.New(tarpit.Options{
+		Maze: m, Archives: archives, Streams: streams, Epoch: time.Hour, Now: time.Now,
+		Limits: tarpit.Limits{Connections: 10, CPU: 1, StreamMax: time.Minute, Clients: 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := &entry.Guest{Client: netip.MustParsePrefix("192.0.2.7/32"), Site: "wiki"}
+	pit.Enter(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/a", nil), guest, func(entry.Stay) {})
+	return pit
 }
 
 // private serves an API beside health and metrics.

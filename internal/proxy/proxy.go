@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/id"
 	"github.com/quickthorn/quickthorn/internal/knowledge"
+	"github.com/quickthorn/quickthorn/internal/maze"
 	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/openapi"
 	"github.com/quickthorn/quickthorn/internal/redemption"
@@ -111,6 +113,10 @@ func Open(ctx context.Context, o service.Options, hear Hear) (_ *Proxy, err erro
 		Redemptions: &redemption.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key},
 	}); err != nil {
 		return nil, err
+	}
+	if relay != nil && maze.Skin(c.Tarpit.Skin) == maze.SkinLearnt {
+		lib := &artifact.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key}
+		p.Background("learning what the sites look like", p.Rounds(lib).Run)
 	}
 	if err := p.registerRemote(set, sink); err != nil {
 		return nil, err

@@ -10,19 +10,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/edge"
 	"github.com/quickthorn/quickthorn/internal/likeness"
 	"github.com/quickthorn/quickthorn/internal/likeness/visit"
 	"github.com/quickthorn/quickthorn/internal/upstream"
 )
 
-// Sites lists the names of the protected sites.
-func (e *Part) Sites() []string {
+// Rounds looks at the protected sites regularly, and keeps in the library what they look like.
+func (e *Part) Rounds(lib artifact.Library) *visit.Rounds {
 	var names []string
 	for i := range e.sites {
 		names = append(names, e.sites[i].Name)
 	}
-	return names
+	return &visit.Rounds{Sites: names, Visit: e.Visit, Library: lib, Every: e.s.Config.Tarpit.Epoch, Log: e.s.Log}
 }
 
 // Visit reads some pages of a protected site from its upstream, slowly, and returns what they have in common.

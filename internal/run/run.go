@@ -91,9 +91,8 @@ func Open(ctx context.Context, o service.Options) (_ *Program, err error) {
 	if p.tarpit != nil { // after the part, so that what the last stays cost is still recorded
 		p.Background("tarpit", p.tarpit.Run)
 		p.Background("tarpit and mode", p.tarpit.watchMode(p.slow.mode))
-		if p.tarpit.learns() {
-			l := &learner{pit: p.tarpit, sites: p.Sites(), visit: p.Visit, after: learnAfter}
-			p.Background("learning what the sites look like", l.Run)
+		if err := p.feedTarpit(); err != nil {
+			return nil, err
 		}
 	}
 	callers, err := p.Callers(true)

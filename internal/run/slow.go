@@ -14,6 +14,7 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/accesslog"
 	"github.com/quickthorn/quickthorn/internal/alert"
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/casebook"
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -327,7 +328,7 @@ func (p *slowPart) groups() []auth.Group {
 		{API: &redemption.API{Store: p.state}, Callers: []string{auth.Proxy}},
 	}
 	if p.archive != nil {
-		groups = append(groups, auth.Group{API: &record.API{Archive: p.archive, Now: time.Now, Log: p.s.Log}})
+		groups = append(groups, artifactGroup(&artifact.API{Store: p.archive, Now: time.Now, Log: p.s.Log}), auth.Group{API: &record.API{Archive: p.archive, Now: time.Now, Log: p.s.Log}})
 	}
 	if p.intake == nil {
 		return groups
@@ -340,6 +341,14 @@ func (p *slowPart) groups() []auth.Group {
 		groups = append(groups, auth.Group{API: &intake.CasesAPI{Service: p.intake}, Ready: p.owning})
 	}
 	return groups
+}
+
+// artifacts is where files of the tarpit are kept: in the archive, if there is one.
+func (p *slowPart) artifacts() artifact.Store {
+	if p.archive != nil {
+		return p.archive
+	}
+	return &artifact.Memory{}
 }
 
 // sink is where an edge of this process records.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/jobs"
 	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/store"
@@ -33,6 +34,9 @@ func openSync(ctx context.Context, o service.Options) (_ *Sync, err error) {
 	var list []jobs.Job
 	if p.archive != nil {
 		list = append(list, p.retention())
+		if c.Tarpit.Enabled && len(c.Tarpit.Texts) > 0 {
+			list = append(list, corpusJob(c, &artifact.Local{Store: p.archive, Now: time.Now}))
+		}
 	}
 	if p.runner, err = jobs.New(jobs.Options{Jobs: list, Now: time.Now, Log: o.Log}); err != nil {
 		return nil, err

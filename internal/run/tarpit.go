@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decoy"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/drip"
+	"github.com/quickthorn/quickthorn/internal/jobs"
 	"github.com/quickthorn/quickthorn/internal/keyfile"
 	"github.com/quickthorn/quickthorn/internal/likeness"
 	"github.com/quickthorn/quickthorn/internal/maze"
@@ -30,7 +32,7 @@ type tarpitPart struct {
 	*tarpit.Tarpit
 	s    *service.Service
 	seed []byte
-	text maze.Text
+	text *text
 }
 
 // maxAccounts is how many clients the tarpit remembers, in about 300 bytes each.
@@ -39,11 +41,11 @@ const maxAccounts = 20000
 // openTarpit makes the tarpit. It takes streams once its Run runs.
 func openTarpit(s *service.Service, seed []byte, pressed func() bool) (*tarpitPart, error) {
 	c := &s.Config.Tarpit
-	text, closer, err := openText(s.Config)
+	text, err := openText(s.Config)
 	if err != nil {
 		return nil, err
 	}
-	s.OnClose(closer.Close)
+	s.OnClose(text.Close)
 	p := &tarpitPart{s: s, seed: seed, text: text}
 	m, err := p.maze(nil)
 	if err != nil {
@@ -86,6 +88,31 @@ func (p *Program) openTarpit(ctx context.Context, needs *proxy.Needs) error {
 	p.tarpit.Switch(on)
 	needs.Tarpit, needs.Seed = p.tarpit, seed
 	return nil
+}
+
+// feedTarpit has the tarpit look like the sites and say what the archive has for it.
+func (p *Program) feedTarpit() error {
+	lib := &artifact.Local{Store: p.slow.artifacts(), Now: time.Now}
+	if watch := p.tarpit.watch(lib); watch != nil {
+		p.Background("what the archive keeps for the tarpit", watch)
+	}
+	if p.tarpit.learns() {
+		p.Background("learning what the sites look like", p.Rounds(lib).Run)
+	}
+	if !p.tarpit.text.stored || len(p.Config.Tarpit.Texts) == 0 {
+		return nil
+	}
+	runner, err := jobs.New(jobs.Options{Jobs: []jobs.Job{corpusJob(p.Config, lib)}, Now: time.Now, Log: p.Log})
+	if err != nil {
+		return err
+	}
+	p.Background("jobs", runner.Run)
+	return p.Metrics.Registry.Register(runner)
+}
+
+// corpusJob trains the model of the tarpit's text anew.
+func corpusJob(c *config.Config, lib artifact.Library) jobs.Job {
+	return jobs.Job{Name: "corpus", Every: c.Sync.CorpusEvery, Run: func(ctx context.Context) error { return trainCorpus(ctx, c, lib) }}
 }
 
 // api serves the report and the switch, whose position is kept.
@@ -162,6 +189,15 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 		return nil, fmt.Errorf("tarpit.fronts: %w", err)
 	}
 	p.Background("tarpit", t.Run)
+	if c.Auth.Proxy.Key != "" { // behind edges there is an archive, which ai-service has
+		client, err := service.InternalClient(&c.Internal)
+		if err != nil {
+			return nil, err
+		}
+		if watch := t.watch(&artifact.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key}); watch != nil {
+			p.Background("what the archive keeps for the tarpit", watch)
+		}
+	}
 	door := &tarpit.Door{
 		Tarpit: t.Tarpit, Keys: func() []string { return []string{c.Auth.Proxy.Key, c.Auth.Proxy.Previous} }, Fronts: fronts, Now: time.Now, Log: o.Log,
 	}

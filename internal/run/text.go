@@ -7,33 +7,63 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/maze"
 	"github.com/quickthorn/quickthorn/internal/prose"
 )
 
-// openText opens what the maze says, and returns what closes it.
-func openText(c *config.Config) (maze.Text, io.Closer, error) {
-	t := &c.Tarpit
+// corpusName is the name of the model in the archive that the tarpit's text is made from.
+const corpusName = "default"
+
+// text is what the maze says. It may change while the maze speaks.
+type text struct {
+	now    atomic.Pointer[maze.Text]
+	stored bool // a model from the archive may take its place
+	closer io.Closer
+}
+
+// openText opens what the maze says by the configuration.
+func openText(c *config.Config) (*text, error) {
+	t, x := &c.Tarpit, &text{closer: io.NopCloser(nil)}
 	switch {
 	case t.Text == "licensed":
 		l, err := prose.NewLicence(t.Licence, cmp.Or(t.Contact, c.Edge.Contact))
 		if err != nil {
-			return nil, nil, fmt.Errorf("tarpit.licence: %w", err)
+			return nil, fmt.Errorf("tarpit.licence: %w", err)
 		}
-		return l, io.NopCloser(nil), nil
+		x.say(l)
 	case t.Text == "shuffled-facts":
-		return prose.Facts{}, io.NopCloser(nil), nil
+		x.say(prose.Facts{})
 	case t.Corpus != "":
 		m, err := prose.Open(t.Corpus)
 		if err != nil {
-			return nil, nil, fmt.Errorf("tarpit.corpus: %w", err)
+			return nil, fmt.Errorf("tarpit.corpus: %w", err)
 		}
-		return m, m, nil
+		x.say(m)
+		x.closer = m
+	default:
+		x.say(&builtinText{open: prose.Builtin()})
+		x.stored = true
 	}
-	return &builtinText{open: prose.Builtin()}, io.NopCloser(nil), nil
+	return x, nil
 }
+
+func (x *text) say(t maze.Text) { x.now.Store(&t) }
+
+// AppendSentence implements maze.Text.
+func (x *text) AppendSentence(dst []byte, r maze.Source, words int) []byte {
+	return (*x.now.Load()).AppendSentence(dst, r, words)
+}
+
+// AppendTitle implements maze.Text.
+func (x *text) AppendTitle(dst []byte, r maze.Source, words int) []byte {
+	return (*x.now.Load()).AppendTitle(dst, r, words)
+}
+
+// Close releases a model in a file. Nothing may be said after it.
+func (x *text) Close() error { return x.closer.Close() }
 
 // builtinText is the built-in model, made when the first client is in the maze: most installs idle.
 type builtinText struct {
@@ -61,14 +91,17 @@ func (b *builtinText) AppendTitle(dst []byte, r maze.Source, words int) []byte {
 
 // ShowText writes what the tarpit's text is made of, with n sentences of it.
 func ShowText(out io.Writer, c *config.Config, n int) (err error) {
-	text, closer, err := openText(c)
+	text, err := openText(c)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closer.Close()) }()
+	defer func() { err = errors.Join(err, text.Close()) }()
 	var b bytes.Buffer
-	m, _ := text.(*prose.Model)
-	if t, ok := text.(*builtinText); ok {
+	var m *prose.Model
+	switch t := (*text.now.Load()).(type) {
+	case *prose.Model:
+		m = t
+	case *builtinText:
 		m = t.model()
 	}
 	if m != nil {

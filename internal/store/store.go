@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/casebook"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/queue"
@@ -66,11 +67,12 @@ type Lease interface {
 	Hold(ctx context.Context, name string, ttl time.Duration, waiting func(holder string), fn func(ctx context.Context) error) error
 }
 
-// Archive keeps events, counters and cases. It is safe for concurrent use.
+// Archive keeps events, counters, cases and artifacts. It is safe for concurrent use.
 type Archive interface {
 	record.Archive
 	record.Reader
 	casebook.Store
+	artifact.Store
 	// AddCountersOnce is AddCounters for counters that may come again: a set with an id, a ULID, that was added within
 	// the last week is not added again, whatever is in it.
 	AddCountersOnce(ctx context.Context, id string, counters []record.Counter) error

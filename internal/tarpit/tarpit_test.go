@@ -166,6 +166,7 @@ func TestAPageOfTheMazeIsForNoIndexAndIsAccountedFor(t *testing.T) {
 	if again != body {
 		t.Error("the page is another one the second time")
 	}
+	<-stays
 	r := p.Report(10)
 	if r.Them.Pages != 2 || r.Them.Bytes != int64(2*len(body)) || len(r.Clients) != 1 || r.Clients[0].Client != "203.0.113.7" || r.Clients[0].Pages != 2 || r.Us.CPUSeconds <= 0 {
 		t.Errorf("%+v", r)

@@ -15,6 +15,7 @@ func tagDocs() map[string]string {
 		"cases":      "The grouped suspicious events of a client or campaign, and what was made of them.",
 		"challenges": "What edges remember together of challenges.",
 		"decisions":  "Time-limited statements that every edge enforces.",
+		"tarpit":     "Who is in the maze for scrapers, its switch, and the files that it is made from.",
 		"mode":       "Which verdicts are carried out.",
 		"archive":    "What is kept of requests.",
 		"alerts":     "What the owner is told.",
@@ -34,6 +35,8 @@ func names() map[string]string {
 		"explain.Question": "ExplainQuestion", "explain.Report": "ExplainReport", "explain.Verdict": "ExplainVerdict",
 		"explain.Profile": "ExplainProfile", "explain.Decision": "ExplainDecision", "policy.Step": "ExplainStep",
 		"escalation.Readiness": "Stages", "redemption.Answer": "FirstRedemption", "record.Counter": "VerdictCounter", "record.Harm": "HarmReport",
+		"tarpit.Report": "TarpitReport", "tarpit.Held": "TarpitHeld", "tarpit.Theirs": "TarpitTheirs", "tarpit.Ours": "TarpitOurs", "tarpit.Client": "TarpitClient",
+		"tarpit.Position": "TarpitPosition", "artifact.Listing": "ArtifactList",
 	}
 }
 

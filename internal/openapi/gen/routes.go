@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/alert"
+	"github.com/quickthorn/quickthorn/internal/artifact"
 	"github.com/quickthorn/quickthorn/internal/casebook"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
@@ -15,6 +16,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/redemption"
+	"github.com/quickthorn/quickthorn/internal/tarpit"
 )
 
 // What services write without exporting a type for it. The package's tests hold these to the real answers.
@@ -276,6 +278,32 @@ func aiService(root string) []route {
 		{
 			method: "get", path: "/v1/report", tag: "archive", summary: "What happened, and which readers were or would have been hurt; of the last 24 hours, if since is missing.", params: period,
 			status: 200, answer: jsonOf[report](), problems: or(wrong, archiveAway),
+		},
+
+		{
+			method: "get", path: "/v1/tarpit", tag: "tarpit", served: "run and tarpit", summary: "Who is in the tarpit, what it cost them, and what it cost us.",
+			params: []param{whole("clients", "how many clients, those that were held longest first; 20, if it is missing", 0, tarpit.MaxClients)},
+			status: 200, answer: jsonOf[tarpit.Report](), problems: wrong,
+		},
+		{
+			method: "put", path: "/v1/tarpit", tag: "tarpit", served: "run and tarpit", summary: "Take clients in, or let go at once whoever is held and take nobody in.",
+			request: jsonOf[tarpit.Position](), status: 200, answer: jsonOf[tarpit.Position](),
+			problems: or(wrong, map[int]string{503: "The position could not be kept for the next start; off is in force all the same."}),
+		},
+		{
+			method: "get", path: "/v1/artifacts", tag: "tarpit", callers: "proxy", summary: "What the archive keeps for the tarpit, in versions that never change: models of text, and what sites look like.",
+			status: 200, answer: jsonOf[artifact.Listing](), problems: archiveAway,
+		},
+		{
+			method: "get", path: "/v1/artifacts/{kind}/{name}", tag: "tarpit", callers: "proxy", summary: "One artifact.",
+			params: []param{whole("version", "which; the latest, if it is missing", 1, 0)},
+			status: 200, answer: []media{{kind: "application/octet-stream"}}, problems: or(wrong, map[int]string{404: "There is no such artifact."}, archiveAway),
+		},
+		{
+			method: "put", path: "/v1/artifacts/{kind}/{name}", tag: "tarpit", callers: "proxy, for kind likeness", summary: "Keep a file as the next version, unless it is the latest one's. Older versions than the five newest are forgotten.",
+			params:  []param{text("note", "what is to be known of it, at most 1000 bytes")},
+			request: []media{{kind: "application/octet-stream"}}, status: 200, answer: jsonOf[artifact.Artifact](),
+			problems: or(wrong, map[int]string{404: "There is no such kind.", 409: "There are too many of this kind.", 413: "Larger than 64 MiB.", 422: "The file is not of its kind; the detail says why."}, archiveAway),
 		},
 
 		{

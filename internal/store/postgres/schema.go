@@ -89,6 +89,26 @@ CREATE TABLE counted (
 	id text COLLATE "C" PRIMARY KEY -- ULID of a set of counters that was added
 );
 `},
+	{oldest: 1, sql: `
+CREATE TABLE artifacts (
+	kind    text COLLATE "C" NOT NULL,
+	name    text COLLATE "C" NOT NULL,
+	version bigint NOT NULL,
+	size    bigint NOT NULL,
+	sha256  text COLLATE "C" NOT NULL,
+	time    timestamptz NOT NULL,
+	note    text NOT NULL,
+	PRIMARY KEY (kind, name, version)
+);
+CREATE TABLE artifact_parts (
+	kind    text COLLATE "C" NOT NULL,
+	name    text COLLATE "C" NOT NULL,
+	version bigint NOT NULL,
+	part    integer NOT NULL,
+	body    bytea NOT NULL,
+	PRIMARY KEY (kind, name, version, part)
+);
+`},
 }
 
 // lockKey is the advisory lock of whoever changes the tables: "QTHN" and the number of what is locked.

@@ -87,6 +87,26 @@ CREATE TABLE counted (
 	id TEXT PRIMARY KEY -- ULID of a set of counters that was added
 ) STRICT, WITHOUT ROWID;
 `},
+	{oldest: 1, sql: `
+CREATE TABLE artifacts (
+	kind    TEXT NOT NULL,
+	name    TEXT NOT NULL,
+	version INTEGER NOT NULL,
+	size    INTEGER NOT NULL,
+	sha256  TEXT NOT NULL,
+	time    INTEGER NOT NULL, -- Unix milliseconds
+	note    TEXT NOT NULL,
+	PRIMARY KEY (kind, name, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE artifact_parts (
+	kind    TEXT NOT NULL,
+	name    TEXT NOT NULL,
+	version INTEGER NOT NULL,
+	part    INTEGER NOT NULL,
+	body    BLOB NOT NULL,
+	PRIMARY KEY (kind, name, version, part)
+) STRICT;
+`},
 }
 
 // migrate brings the database to the version of the last step, in one transaction.

@@ -56,6 +56,8 @@ func Archive(t *testing.T, f ArchiveFactory) {
 		{"pruning cases keeps the labelled ones", testPruningCasesKeepsTheLabelledOnes},
 		{"a case is found by its client in every form", testACaseIsFoundByItsClientInEveryForm},
 		{"erasing a person takes their cases along", testErasingAPersonTakesTheirCasesAlong},
+		{"artifacts have versions that never change", testArtifacts},
+		{"artifacts put at the same time each have a version", testArtifactsAtTheSameTime},
 		{"an archive in use answers a ping, a closed one does not", testPing},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, f) })
