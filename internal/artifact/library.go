@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quickthorn/quickthorn/internal/telemetry"
 	"github.com/quickthorn/quickthorn/internal/wait"
 )
 
@@ -109,7 +108,7 @@ type Watcher struct {
 func (w *Watcher) Run(ctx context.Context) error {
 	type id struct{ kind, name string }
 	known := map[id]string{} // sums
-	state := telemetry.NewState(w.Log, "what the archive keeps for the tarpit cannot be read; what is in force stays so", "what the archive keeps for the tarpit is read again", time.Now)
+	failing := false
 	look := func() error {
 		list, err := w.Library.List(ctx)
 		if err != nil {
@@ -149,7 +148,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		state.Report(err)
+		if err != nil && !failing { // at a common start who serves the archive may come later: no error yet
+			w.Log.Warn("what the archive keeps cannot be read yet; what is in force stays so", "error", err)
+		}
+		failing = err != nil
 		wait.For(ctx, w.Every)
 	}
 	return nil

@@ -163,9 +163,9 @@ func TestBlankSecretsAreNamed(t *testing.T) {
 // Who knows which secret. What is not here must be nowhere.
 func TestSecretsReachOnlyWhoNeedsThem(t *testing.T) {
 	want := map[string][]string{
-		"QUICKTHORN_PRIVATE_KEY":                         {"ai_service", "escalation_engine"},
-		"QUICKTHORN_AUTH_PROXY_KEY":                      {"ai_service", "proxy"},
-		"QUICKTHORN_AUTH_PROXY_KEY_PREVIOUS":             {"ai_service"},
+		"QUICKTHORN_PRIVATE_KEY":                         {"ai_service", "escalation_engine", "tarpit"},
+		"QUICKTHORN_AUTH_PROXY_KEY":                      {"ai_service", "proxy", "tarpit"},
+		"QUICKTHORN_AUTH_PROXY_KEY_PREVIOUS":             {"ai_service", "tarpit"},
 		"QUICKTHORN_AUTH_AI_SERVICE_KEY":                 {"ai_service", "escalation_engine"},
 		"QUICKTHORN_AUTH_AI_SERVICE_KEY_PREVIOUS":        {"escalation_engine"},
 		"QUICKTHORN_AUTH_ESCALATION_ENGINE_KEY":          {"prompt_router"},
@@ -176,6 +176,7 @@ func TestSecretsReachOnlyWhoNeedsThem(t *testing.T) {
 		"QUICKTHORN_ALERTS_EMAIL_PASSWORD":               {"ai_service"},
 		"QUICKTHORN_ALERTS_SLACK_URL":                    {"ai_service"},
 		"QUICKTHORN_ALERTS_WEBHOOK_SECRET":               {"ai_service"},
+		"QUICKTHORN_TARPIT_SEED":                         {"proxy", "tarpit"},
 		"REDIS_PASSWORD":                                 {"ai_service", "redis"},
 		"POSTGRES_PASSWORD":                              {"ai_service", "postgres", "sync"},
 		"GRAFANA_PASSWORD":                               {"grafana"},

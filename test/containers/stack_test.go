@@ -70,6 +70,7 @@ func TestTheWholeStack(t *testing.T) {
 	step("images", func(t *testing.T, s *stack) { checkImages(t, names) })
 	step("up", up)
 	step("readers pass, crawlers are refused", readersAndCrawlers)
+	step("who is convicted is in the maze of the service tarpit, which looks like the site", maze)
 	step("a campaign becomes a decision, a case and a mail", campaign)
 	step("logs are JSON", logs)
 	step("prometheus reaches every service", prometheus)
@@ -213,6 +214,34 @@ func readersAndCrawlers(t *testing.T, s *stack) {
 	})
 }
 
+func maze(t *testing.T, s *stack) {
+	if out, err := s.in("ai_service", "quickthorn", "decisions", "add", "203.0.113.67", "--action", "tarpit", "--reason", "test"); err != nil {
+		t.Fatal(out, err)
+	}
+	eventually(t, 20*time.Second, func() error {
+		return s.want(200, `content="noindex, nofollow`, "/articles/unheard-of", chrome, "203.0.113.67")
+	})
+	// The edge has looked at the site meanwhile, ai_service keeps what it saw, and the tarpit has taken it from there.
+	eventually(t, 2*time.Minute, func() error { return s.want(200, "Hedge Gazette", "/articles/unheard-of", chrome, "203.0.113.67") })
+	out, err := s.in("tarpit", "quickthorn", "tarpit", "show")
+	if err != nil || !strings.Contains(out, "203.0.113.67") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err := s.in("tarpit", "quickthorn", "tarpit", "off"); err != nil {
+		t.Error(out, err)
+	}
+	if err := s.want(403, "", "/articles/unheard-of", chrome, "203.0.113.67"); err != nil {
+		t.Error("the tarpit is off: ", err)
+	}
+	if out, err := s.in("tarpit", "quickthorn", "tarpit", "on"); err != nil {
+		t.Error(out, err)
+	}
+	if out, err := s.in("ai_service", "quickthorn", "decisions", "delete", "--value", "203.0.113.67"); err != nil {
+		t.Error(out, err)
+	}
+	eventually(t, 20*time.Second, func() error { return s.want(200, "The Hedge Gazette", "/", chrome, "203.0.113.67") })
+}
+
 func campaign(t *testing.T, s *stack) {
 	scenario, err := simulate.Find("campaign")
 	if err != nil {
@@ -307,7 +336,7 @@ func logs(t *testing.T, s *stack) {
 			t.Errorf("%s logs nothing", service)
 		}
 	}
-	for service, words := range map[string]string{"tarpit": "no maze yet", "admin": "no admin pages yet", "cloud_proxy": "no provider key"} {
+	for service, words := range map[string]string{"admin": "no admin pages yet", "cloud_proxy": "no provider key"} {
 		if out := s.compose(time.Minute, "logs", "--no-color", service); !strings.Contains(out, words) {
 			t.Errorf("%s does not say %q:\n%s", service, words, out)
 		}

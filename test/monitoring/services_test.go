@@ -34,6 +34,7 @@ const patience = 60 * time.Second
 // Each caller has its own key.
 const (
 	operatorKey = "key-of-the-operator-0123456789abcdef"
+	seed        = "seed-of-the-tarpit-0123456789abcdef"
 	proxyKey    = "key-of-the-proxies-0123456789abcdef"
 	intakeKey   = "key-of-the-ai-service-0123456789abcdef"
 	engineKey   = "key-of-the-engine-0123456789abcdef"
@@ -104,7 +105,7 @@ func startServices() (*services, error) {
 	if err := os.WriteFile(list, []byte("192.0.2.0/24\n"), 0o600); err != nil {
 		return s, err
 	}
-	for _, job := range []string{"ai_service", "escalation_engine", "prompt_router", "cloud_proxy", "proxy", "quickthorn", "admin"} {
+	for _, job := range []string{"ai_service", "escalation_engine", "prompt_router", "cloud_proxy", "proxy", "quickthorn", "admin", "tarpit"} {
 		if s.listen[job], err = freeAddress(); err != nil {
 			return s, err
 		}
@@ -124,10 +125,12 @@ func startServices() (*services, error) {
 			"--set", "upstream.url=" + s.site.URL, "--set", "alerts.email.server=127.0.0.1:1", "--set", "alerts.email.from=quickthorn@example.org", "--set", "alerts.email.to=owner@example.org"},
 			[]string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey, "QUICKTHORN_AUTH_AI_SERVICE_KEY=" + intakeKey}},
 		{"proxy", []string{"proxy", "--upstream", s.site.URL, "--set", "edge.listen=" + s.listen["proxy"], "--set", "aiService.url=http://" + s.listen["ai_service"],
-			"--set", "edge.trustedProxies=127.0.0.1/32", "--set", "policy.mode=enforce"}, []string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey}},
+			"--set", "edge.trustedProxies=127.0.0.1/32", "--set", "policy.mode=enforce", "--set", "tarpit.url=http://" + s.listen["tarpit"]},
+			[]string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey, "QUICKTHORN_TARPIT_SEED=" + seed}},
 		{"quickthorn", []string{"run", "--upstream", s.site.URL, "--listen", s.listen["quickthorn"], "--set", "policy.mode=observe"}, nil},
 		{"sync", []string{"sync", "--set", "archive.store=postgres", "--set", "archive.postgres.url=postgres://nobody@127.0.0.1:1/none"}, nil},
-		{"tarpit", []string{"tarpit"}, nil},
+		{"tarpit", []string{"tarpit", "--set", "tarpit.listen=" + s.listen["tarpit"], "--set", "aiService.url=http://" + s.listen["ai_service"]},
+			[]string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey, "QUICKTHORN_TARPIT_SEED=" + seed}},
 		{"admin", []string{"admin", "--set", "admin.listen=" + s.listen["admin"]}, nil},
 	} {
 		if err := s.start(start.job, start.args, start.env); err != nil {
