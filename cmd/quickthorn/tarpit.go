@@ -208,7 +208,7 @@ func corpusCommand(env *environment) *cobra.Command {
 		Use: "train FILE…", Short: "Train a model of words on plain texts in UTF-8, in any script", Args: command.NeedArgs(1, 0, "one text file at least"),
 		Long: `Train a model of words on plain texts in UTF-8, in any script. The tarpit makes its text from the model that tarpit.corpus names: sentences
 like those of the texts, in which nothing is meant. What it says is published: take texts whose licence allows that, best your own.
-With --store the model goes to the archive of what runs, and every tarpit takes it from there within half a minute.`,
+With --store the model goes to the archive of what runs, and every tarpit takes it from there within some seconds.`,
 		Example: "  quickthorn corpus train --language de --licence 'CC BY-SA 4.0' --out corpus.qtm articles/*.txt\n  quickthorn run --set tarpit.corpus=corpus.qtm\n  quickthorn corpus train --store articles/*.txt",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if store && cmd.Flags().Changed("out") {

@@ -347,6 +347,12 @@ func (e *Engine) chargeIssued(p *defense.Profile, v *defense.Verdict, x *Explana
 // fit makes the verdict answerable for the kind of request: only a navigation
 // can solve a challenge, and what tells crawlers how to behave stays readable.
 func fit(p *defense.Profile, v *defense.Verdict, x *Explanation) {
+	if v.Intended == defense.Tarpit && p.Path == "/robots.txt" {
+		// Also where the operator wants the client tarpitted: what the site asks of robots must not be made up.
+		x.note("robots.txt is never of the tarpit")
+		v.Intended, v.RetryAfter = defense.Allow, 0
+		return
+	}
 	if v.Basis == defense.BasisOperator && v.Intended != defense.Challenge || !v.Intended.Stops() {
 		return
 	}

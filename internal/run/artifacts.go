@@ -40,7 +40,7 @@ func artifactGroup(a *artifact.API) auth.Group {
 }
 
 // lookEvery is how often a tarpit looks for what is new in the archive.
-const lookEvery = 20 * time.Second
+const lookEvery = 5 * time.Second
 
 // watch puts into force what the library has for the tarpit; nil: there is nothing that it could have.
 func (p *tarpitPart) watch(lib artifact.Library) func(ctx context.Context) error {

@@ -32,7 +32,13 @@ type started struct {
 // start runs a program on ephemeral ports in front of a small site.
 func start(t *testing.T, dir string, sets ...string) *started {
 	t.Helper()
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the page") }))
+	return startSite(t, dir, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the page") }), sets...)
+}
+
+// startSite runs a program on ephemeral ports in front of a site.
+func startSite(t *testing.T, dir string, h http.Handler, sets ...string) *started {
+	t.Helper()
+	site := httptest.NewServer(h)
 	t.Cleanup(site.Close)
 	c, err := config.Load(config.LoadOptions{Sets: append([]string{
 		"upstream.url=" + site.URL, "edge.listen=127.0.0.1:0", "private.listen=127.0.0.1:0", "data.directory=" + dir,

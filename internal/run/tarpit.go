@@ -61,7 +61,7 @@ func openTarpit(s *service.Service, seed []byte, pressed func() bool) (*tarpitPa
 		return nil, err
 	}
 	if p.Tarpit, err = tarpit.New(tarpit.Options{
-		Maze: m, Archives: archives, Streams: wheel, Epoch: c.Epoch, Now: time.Now, Pressed: pressed, Drained: s.Drained(),
+		Maze: m, Archives: archives, Streams: wheel, Epoch: c.Epoch, Now: time.Now, Pressed: pressed, Drained: s.Drained(), Prepare: text.prepare,
 		Limits: tarpit.Limits{
 			Connections: connections, Bandwidth: int64(c.Bandwidth), CPU: c.CPU, Daily: int64(c.Daily), Hops: c.Hops, MinDelay: c.MinDelay, MaxDelay: c.MaxDelay,
 			StreamMax: c.StreamMax, ArchiveRate: int64(c.ArchiveRate), Clients: maxAccounts,

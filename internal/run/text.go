@@ -52,6 +52,13 @@ func openText(c *config.Config) (*text, error) {
 
 func (x *text) say(t maze.Text) { x.now.Store(&t) }
 
+// prepare makes what is only made when it is needed.
+func (x *text) prepare() {
+	if b, ok := (*x.now.Load()).(*builtinText); ok {
+		b.model()
+	}
+}
+
 // AppendSentence implements maze.Text.
 func (x *text) AppendSentence(dst []byte, r maze.Source, words int) []byte {
 	return (*x.now.Load()).AppendSentence(dst, r, words)

@@ -41,6 +41,8 @@ type Options struct {
 	Limits   Limits
 	Epoch    time.Duration // how long archives stay the same; that of Archives
 	Now      func() time.Time
+	// Prepare, if it is not nil, makes what is made late. It is called once, when the first client is let in, and is not on anybody's account.
+	Prepare func()
 	// Pressed reports whether the machine is needed for readers: while it is, nobody is let in, and who is held is let go. nil: it never is.
 	Pressed func() bool
 	Drained <-chan struct{} // closed when the program begins to end: nobody is let in any more, and who is held is let go; nil: it never is
@@ -63,6 +65,7 @@ type Tarpit struct {
 
 	mu      sync.Mutex
 	release chan struct{} // closed to let go whoever is held
+	ready   sync.Once
 }
 
 // shedReason is why a client was not taken in.
@@ -199,6 +202,9 @@ func (t *Tarpit) Enter(w http.ResponseWriter, r *http.Request, g *entry.Guest, d
 			return entry.Spent
 		}
 		return entry.Full
+	}
+	if t.o.Prepare != nil {
+		t.ready.Do(t.o.Prepare)
 	}
 	// The place is given back by whatever ends the stay.
 	v := &stay{t: t, m: m, g: *g, start: now, done: done, depth: m.Depth(path), kind: m.Kind(path), release: release}
