@@ -1,0 +1,167 @@
+//go:build clients
+
+package clients
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// convict is an edge that tarpits whoever comes from this machine.
+func convict(t *testing.T, sets ...string) *edge {
+	t.Helper()
+	e := start(t, demoSite(t), append([]string{"tarpit.minDelay=0s", "tarpit.maxDelay=0s", "tarpit.bandwidth=0"}, sets...)...)
+	e.cli(t, "decisions", "add", "--action", "tarpit", "--for", "1h", "127.0.0.1")
+	return e
+}
+
+// caught runs a program for so long and wants it not to have come to an end by itself.
+func caught(t *testing.T, d time.Duration, dir, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if ctx.Err() == nil {
+		t.Errorf("%s came to an end by itself: %v\n%.2000s", name, err, out)
+	}
+}
+
+// A crawler that ignores what robots are asked is never done, and never sees the same page twice.
+func TestWgetMirrorsTheMazeForEver(t *testing.T) {
+	need(t, "wget")
+	e := convict(t, "tarpit.streams=0", "tarpit.archives=0")
+	dir := t.TempDir()
+	caught(t, 10*time.Second, dir, "wget", "--mirror", "--execute=robots=off", "--adjust-extension", "--no-verbose", e.URL+"/articles/wrens")
+	pages, seen := 0, map[[32]byte]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !strings.HasSuffix(path, ".html") || !bytes.Contains(b, []byte("</html>")) { // the last one may be cut off
+			return err
+		}
+		pages++
+		if !bytes.Contains(b, []byte(`content="noindex, nofollow`)) || !bytes.Contains(b, []byte("way-out")) {
+			t.Errorf("%s is no page of the maze", path)
+		}
+		sum := sha256.Sum256(b)
+		if other := seen[sum]; other != "" {
+			t.Errorf("%s and %s are the same", path, other)
+		}
+		seen[sum] = path
+		return nil
+	})
+	if err != nil || pages < 50 {
+		t.Errorf("%d pages, %v", pages, err)
+	}
+	t.Logf("wget saved %d pages in 10 s\n%s", pages, e.cli(t, "tarpit", "show"))
+}
+
+// One that heeds it leaves at once.
+func TestWgetThatHeedsNofollowLeaves(t *testing.T) {
+	need(t, "wget")
+	e := convict(t)
+	dir := t.TempDir()
+	run(t, nil, dir, "wget", "--mirror", "--no-verbose", e.URL+"/articles/wrens")
+	files := 0
+	if err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files++
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if files > 3 { // the page, robots.txt
+		t.Errorf("%d files", files)
+	}
+}
+
+// curl is held in a page that never ends: it gets some bytes in all that time.
+func TestCurlIsHeldInAStream(t *testing.T) {
+	need(t, "curl")
+	e := convict(t, "tarpit.streams=1")
+	page := run(t, nil, "", "curl", "-s", e.URL+"/articles/")
+	for _, piece := range strings.Split(page, `href="`)[1:] {
+		path, _, _ := strings.Cut(piece, `"`)
+		if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "/.quickthorn/") {
+			continue
+		}
+		c := exec.Command("curl", "-sN", "--max-time", "6", "-o", os.DevNull, "-w", "%{size_download} %{time_total} %{http_code}", e.URL+path)
+		out, err := c.Output()
+		var exit *exec.ExitError
+		if err == nil { // a page that ends
+			continue
+		}
+		fields := strings.Fields(string(out))
+		if !errors.As(err, &exit) || exit.ExitCode() != 28 || len(fields) != 3 || fields[2] != "200" {
+			t.Fatalf("curl: %s, %v", out, err)
+		}
+		if n, err := strconv.Atoi(fields[0]); err != nil || n == 0 || n > 2000 {
+			t.Errorf("%s bytes in 6 s, %v", fields[0], err)
+		}
+		return
+	}
+	t.Fatalf("no link of the page leads to a page that never ends:\n%s", page)
+}
+
+// Archives are what they are called, to the programs that open them.
+func TestArchivesOfTheMazeOpen(t *testing.T) {
+	need(t, "curl")
+	need(t, "unzip")
+	need(t, "tar")
+	e := convict(t, "tarpit.archiveRate=0", "tarpit.archiveBytes=512KiB")
+	dir := t.TempDir()
+	for _, name := range []string{"set.zip", "set.tar.gz", "set.jsonl", "set.csv"} {
+		run(t, nil, dir, "curl", "-sS", "--max-time", "60", "-o", name, e.URL+"/data/"+name)
+	}
+	run(t, nil, dir, "unzip", "-t", "set.zip")
+	run(t, nil, dir, "tar", "-tzf", "set.tar.gz")
+	for _, name := range []string{"set.jsonl", "set.csv"} {
+		if out := e.cli(t, "canary", "find", "--file", filepath.Join(dir, name)); !strings.Contains(out, "127.0.0.1") {
+			t.Errorf("%s: no mark is found: %s", name, out)
+		}
+	}
+}
+
+// The looks of the maze; with SCREENSHOTS set to a directory they are kept, to be looked at.
+func TestTheSkinsInChromium(t *testing.T) {
+	shots := os.Getenv("SCREENSHOTS")
+	for _, skin := range []string{"wiki", "forge", "shop", "docs", "forum"} {
+		e := convict(t, "tarpit.skin="+skin, "tarpit.streams=0")
+		p := openChromium(t, "").tab(chromedp.EmulateViewport(1000, 900))
+		p.open(e.URL + "/articles/")
+		p.shows("Are you a person?", 10*time.Second)
+		if ask[bool](p, "document.documentElement.scrollWidth > innerWidth") {
+			t.Errorf("%s is wider than the window", skin)
+		}
+		if n := ask[int](p, `document.querySelectorAll('a[href^="/"]').length`); n < 10 {
+			t.Errorf("%s: %d links", skin, n)
+		}
+		if shots != "" {
+			png, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(shots, "maze-"+skin+".png"), png, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.stop(t, os.Interrupt)
+	}
+}
