@@ -3,6 +3,7 @@ package maze
 import (
 	"bytes"
 	"fmt"
+	"github.com/quickthorn/quickthorn/internal/prose"
 	"strings"
 	"testing"
 	"time"
@@ -209,22 +210,29 @@ func TestKindAndDepthDoNotAllocate(t *testing.T) {
 	}
 }
 
+// BenchmarkPage makes pages: with text that costs little, and with that of the built-in model.
 func BenchmarkPage(b *testing.B) {
-	for _, s := range chosen {
-		b.Run(string(s), func(b *testing.B) {
-			m := newMaze(b, Options{Skin: s, Streams: 40, Archives: 40})
-			var buf []byte
-			q := request("")
-			b.ReportAllocs()
-			bytes := 0
-			for i := 0; b.Loop(); i++ {
-				q.Path = prefix + "docs/page-" + string(rune('a'+i%26)) + string(rune('a'+i/26%26))
-				_, buf = m.Page(buf[:0], q)
-				bytes += len(buf)
-			}
-			b.ReportMetric(float64(bytes)/float64(b.N), "bytes/page")
-			b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(bytes)*10240, "µs/10KiB")
-		})
+	model, err := prose.Builtin()()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]Text{"plain": newPlainText(), "prose": model} {
+		for _, s := range chosen {
+			b.Run(name+"/"+string(s), func(b *testing.B) {
+				m := newMaze(b, Options{Skin: s, Streams: 40, Archives: 40, Text: text})
+				var buf []byte
+				q := request("")
+				b.ReportAllocs()
+				bytes := 0
+				for i := 0; b.Loop(); i++ {
+					q.Path = prefix + "docs/page-" + string(rune('a'+i%26)) + string(rune('a'+i/26%26))
+					_, buf = m.Page(buf[:0], q)
+					bytes += len(buf)
+				}
+				b.ReportMetric(float64(bytes)/float64(b.N), "bytes/page")
+				b.ReportMetric(b.Elapsed().Seconds()*1e6/float64(bytes)*10240, "µs/10KiB")
+			})
+		}
 	}
 }
 

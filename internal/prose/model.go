@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,6 +21,7 @@ const MaxModel = maxModel
 type Model struct {
 	starts, offsets []byte // of each word: its first record, and where its text begins
 	flags, texts    []byte
+	wide            []byte // texts with what is behind them: chunk bytes can be read from wherever a text begins
 	records         []byte
 	n, words        int
 	w2, w3          uint32
@@ -74,6 +76,7 @@ func Parse(b []byte) (*Model, error) {
 		return part
 	}
 	m.starts, m.offsets, m.flags, m.texts = take(4*(words+1)), take(4*(words+1)), take(words), take(texts)
+	m.wide = b[len(b)-len(body)-texts:]
 	if err := json.Unmarshal(take(info), &m.info); err != nil {
 		return nil, fmt.Errorf("%w: %w", errModel, err)
 	}
@@ -168,13 +171,11 @@ func (w *walk) next() int {
 	draw := w.r.Uint64()
 	choice, rest := uint32(draw>>48), draw<<16>>32 // 16 bits, and 32 of the others
 	first, count := w.first2, w.count2
-	switch {
-	case choice < w.m.w2:
-	case choice < w.m.w2+w.m.w3 || w.id == barrier:
+	if choice >= w.m.w2 {
 		first, count = w.first3, w.count3
-	default:
-		from, to := w.m.run(w.id)
-		if to > from { // always, in a model that Train made
+	}
+	if choice >= w.m.w2+w.m.w3 && w.id != barrier { // seldom
+		if from, to := w.m.run(w.id); to > from { // always, in a model that Train made
 			first, count = from, to-from
 		}
 	}
@@ -187,41 +188,65 @@ func (m *Model) begin(r Source) walk {
 	return walk{m: m, r: r, id: barrier, first2: first, count2: last - first, first3: first, count3: last - first}
 }
 
+// chunk is how much of a word is copied at once: nearly all words are shorter, and a copy of a fixed size has no branches that cannot be foretold.
+const chunk = 16
+
+// grow returns dst with room for a space and a chunk behind its n bytes, all of the room in its length.
+func grow(dst []byte, n int) []byte {
+	dst = slices.Grow(dst[:n], chunk+1)
+	return dst[:cap(dst)]
+}
+
+// put writes a word to b[n:], which has room for a space and a chunk, behind a space if there is to be one, which is 0 or 1.
+func (m *Model) put(b []byte, n, id, space int) ([]byte, int) {
+	b[n] = ' '
+	n += space
+	from, to := binary.LittleEndian.Uint32(m.offsets[4*id:]), binary.LittleEndian.Uint32(m.offsets[4*id+4:])
+	if size := int(to - from); size <= chunk {
+		*(*[chunk]byte)(b[n:]) = *(*[chunk]byte)(m.wide[from:])
+		return b, n + size
+	}
+	b = append(b[:n], m.texts[from:to]...)
+	return b, len(b)
+}
+
 // AppendSentence appends a sentence of about so many words, with its full stop. It may be two where the first is short, and is cut where it is long.
 func (m *Model) AppendSentence(dst []byte, r Source, words int) []byte {
 	words = min(max(words, 1), maxSentence)
 	w := m.begin(r)
-	count, start := 0, len(dst)
-	mark, telling := false, false
+	count, n, start := 0, len(dst), len(dst)
+	mark, gap := false, 0 // 1: a space may follow
 	for range 8 * words { // a bound for models in which nothing ends
+		last := w.id
 		id := w.next()
+		if n+chunk >= len(dst) {
+			dst = grow(dst, n)
+		}
 		if id == barrier {
 			if count*2 >= words {
 				break
 			}
-			if len(dst) > start && !m.dense(dst) {
-				dst = append(dst, ' ')
+			if n > start && !m.dense(dst[:n]) {
+				dst[n] = ' '
+				n++
+				gap = 0
 			}
 			continue
 		}
-		f := m.flags[id]
-		if f&flagWord != 0 {
-			if count >= words+words/2+3 && !mark && telling {
-				break
-			}
-			count++
-			telling = m.telling(id)
+		f := int(m.flags[id])
+		word := f / flagWord & 1
+		if count >= words+words/2+3 && word == 1 && !mark && m.telling(last) {
+			break
 		}
-		mark = f&flagWord == 0
-		if f&flagSpace != 0 && len(dst) > start && dst[len(dst)-1] != ' ' {
-			dst = append(dst, ' ')
-		}
-		dst = append(dst, m.text(id)...)
+		count += word
+		mark = word == 0
+		dst, n = m.put(dst, n, id, f&flagSpace&gap)
+		gap = 1
 	}
-	if len(dst) == start {
-		return dst
+	if n == start {
+		return dst[:n]
 	}
-	return m.finish(dst, start, mark)
+	return m.finish(dst[:n], start, mark)
 }
 
 // finish gives a sentence its end if it has none.

@@ -55,6 +55,9 @@ func openTarpit(s *service.Service, seed []byte, pressed func() bool) (*tarpitPa
 	if err != nil {
 		return nil, err
 	}
+	if c.Bombs {
+		s.Log.Warn("tarpit.decompressionBombs is on: in many countries that is a crime, also against who misbehaves")
+	}
 	connections := s.Descriptors(c.Connections)
 	wheel, err := drip.New(drip.Options{Connections: connections, MinRate: c.MinRate, MaxRate: c.MaxRate, Bandwidth: int64(c.Bandwidth)})
 	if err != nil {
@@ -204,7 +207,7 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 	if err := p.ListenPages(ctx, c.Tarpit.Listen, door); err != nil {
 		return nil, err
 	}
-	callers, err := p.Callers(false)
+	callers, err := p.Callers(c.Tarpit.Seed == "") // with a data directory the operator's key is in it, too
 	if err != nil {
 		return nil, err
 	}

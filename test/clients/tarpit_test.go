@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -163,5 +164,81 @@ func TestTheSkinsInChromium(t *testing.T) {
 			}
 		}
 		e.stop(t, os.Interrupt)
+	}
+}
+
+// nginxConf is what docs/tarpit.md gives for another web server in front.
+const nginxConf = `
+map $http_user_agent $scraper {
+    default                       0;
+    "~*(GPTBot|CCBot|Bytespider)" 1;
+}
+server {
+    listen SITE;
+    location / {
+        error_page 418 = @tarpit;
+        if ($scraper) { return 418; }
+        proxy_pass UPSTREAM;
+    }
+    location = /robots.txt { proxy_pass UPSTREAM; }
+    location @tarpit {
+        proxy_pass http://TARPIT;
+        proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_read_timeout 20m;
+    }
+}
+`
+
+func TestNginxHandsScrapersToTheTarpit(t *testing.T) {
+	need(t, "nginx")
+	docs, err := os.ReadFile("../../docs/tarpit.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, shown, _ := strings.Cut(nginxConf, "\n")
+	if shown = strings.NewReplacer("SITE", "80", "UPSTREAM", "http://127.0.0.1:3000", "TARPIT", "127.0.0.1:8001").Replace(shown); !strings.Contains(string(docs), shown) {
+		t.Errorf("docs/tarpit.md does not show\n%s", shown)
+	}
+	dir, public, pit, private := t.TempDir(), freeAddress(t), freeAddress(t), freeAddress(t)
+	program := func(name string, args ...string) {
+		c := exec.Command(name, args...)
+		var log bytes.Buffer
+		c.Stdout, c.Stderr = &log, &log
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = c.Process.Signal(syscall.SIGTERM)
+			_ = c.Wait() // by a signal
+			if t.Failed() {
+				t.Logf("%s said:\n%s", name, &log)
+			}
+		})
+	}
+	program(binary, "tarpit", "--data", filepath.Join(dir, "data"), "--set", "tarpit.listen="+pit, "--set", "private.listen="+private, "--set", "tarpit.fronts=127.0.0.1/32", "--set", "tarpit.minDelay=0s")
+	conf := filepath.Join(dir, "nginx.conf")
+	text := strings.NewReplacer("SITE", public, "UPSTREAM", demoSite(t), "TARPIT", pit).Replace(nginxConf)
+	if err := os.WriteFile(conf, []byte("daemon off; master_process off; error_log stderr; pid "+dir+"/pid; events {} http { access_log off; client_body_temp_path "+dir+"/b; proxy_temp_path "+dir+
+		"/p; fastcgi_temp_path "+dir+"/f; uwsgi_temp_path "+dir+"/u; scgi_temp_path "+dir+"/s;\n"+text+"}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program("nginx", "-e", "stderr", "-c", conf)
+	const gptbot = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)"
+	fetch := func(agent, path string) string {
+		return run(t, nil, "", "curl", "-s", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", "--max-time", "60", "-A", agent, "http://"+public+path)
+	}
+	if body := fetch(gptbot, "/articles/wrens"); !strings.Contains(body, `content="noindex, nofollow`) {
+		t.Errorf("a scraper reads %.300s", body)
+	}
+	for agent, path := range map[string]string{"Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0": "/articles/wrens", gptbot: "/robots.txt"} {
+		if body := fetch(agent, path); body == "" || strings.Contains(body, `content="noindex`) {
+			t.Errorf("%s at %s reads %.300s", agent, path, body)
+		}
+	}
+	out, err := exec.Command(binary, "tarpit", "show", "--data", filepath.Join(dir, "data"), "--set", "private.listen="+private).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "127.0.0.1") {
+		t.Errorf("%s, %v", out, err)
 	}
 }

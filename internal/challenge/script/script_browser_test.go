@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds each test: generous, because the machine may be busy with others.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // startBrowser starts a Chromium with these flags besides the usual ones, or skips the test where there is none.
 func startBrowser(t *testing.T, flags ...chromedp.ExecAllocatorOption) context.Context {
