@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/edge"
 	"github.com/quickthorn/quickthorn/internal/keyfile"
+	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/policy"
 	"github.com/quickthorn/quickthorn/internal/tarpit/entry"
 	"github.com/quickthorn/quickthorn/internal/trap"
@@ -76,8 +78,29 @@ func (p *Proxy) openRelay() (edge.Tarpit, []byte, error) {
 		return nil, nil, err
 	}
 	p.OnClose(func() error { relay.Close(); return nil })
+	p.Background("tarpit and mode", LetGo(p.mode, p.Drained(), relay.Release))
 	return relay, []byte(c.Tarpit.Seed), p.Metrics.Counter("tarpit_relay_failures_total", "Times that the tarpit could not be reached: the edge then refuses by itself.",
 		func() float64 { return float64(relay.Failures()) })
+}
+
+// LetGo lets go whoever is held in a tarpit when verdicts are carried out no longer, and when the program begins to end.
+func LetGo(m *mode.Switch, drained <-chan struct{}, release func()) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			changed := m.Changed()
+			if now := m.Mode(); now == defense.ModeObserve || now == defense.ModeOff {
+				release()
+			}
+			select {
+			case <-changed:
+			case <-drained:
+				release()
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
 }
 
 // Pressed reports whether the machine is needed for readers: the site is under siege, or most client connections are in use.

@@ -90,7 +90,7 @@ func Open(ctx context.Context, o service.Options) (_ *Program, err error) {
 	}
 	if p.tarpit != nil { // after the part, so that what the last stays cost is still recorded
 		p.Background("tarpit", p.tarpit.Run)
-		p.Background("tarpit and mode", p.tarpit.watchMode(p.slow.mode))
+		p.Background("tarpit and mode", proxy.LetGo(p.slow.mode, p.Drained(), p.tarpit.Release))
 		if err := p.feedTarpit(); err != nil {
 			return nil, err
 		}

@@ -12,13 +12,12 @@ import (
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/decoy"
-	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/drip"
 	"github.com/quickthorn/quickthorn/internal/jobs"
 	"github.com/quickthorn/quickthorn/internal/keyfile"
+	"github.com/quickthorn/quickthorn/internal/language"
 	"github.com/quickthorn/quickthorn/internal/likeness"
 	"github.com/quickthorn/quickthorn/internal/maze"
-	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/openapi"
 	"github.com/quickthorn/quickthorn/internal/prose"
 	"github.com/quickthorn/quickthorn/internal/proxy"
@@ -136,30 +135,21 @@ func (p *tarpitPart) maze(like *likeness.Likeness) (*maze.Maze, error) {
 	if skin == maze.SkinLearnt && like == nil {
 		skin = maze.SkinDocs
 	}
-	m, err := maze.New(maze.Options{
+	o := maze.Options{
 		Seed: p.seed, Prefix: trap.Prefix(p.seed), Text: p.text, Skin: skin, Likeness: like, Streams: c.Streams, Archives: c.Archives, WayOut: c.WayOut,
-	})
+	}
+	if like != nil { // in the language of the site, which is that of its readers
+		all, err := language.Load()
+		if err != nil {
+			return nil, err
+		}
+		o.WayOutText = all.Match(like.Language).Text(language.LinkWayOut)
+	}
+	m, err := maze.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("tarpit: %w", err)
 	}
 	return m, nil
-}
-
-// watchMode lets go whoever is held when verdicts are carried out no longer.
-func (p *tarpitPart) watchMode(m *mode.Switch) func(ctx context.Context) error {
-	return func(ctx context.Context) error {
-		for {
-			changed := m.Changed()
-			if now := m.Mode(); now == defense.ModeObserve || now == defense.ModeOff {
-				p.Release()
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	}
 }
 
 // OpenTarpit prepares tarpit as a service of its own, behind edges and behind other web servers.

@@ -1,6 +1,7 @@
 package entry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -31,6 +33,10 @@ type Relay struct {
 	places   chan struct{}
 	until    atomic.Int64 // Unix nanoseconds: not asked before
 	failures atomic.Uint64
+
+	mu   sync.Mutex
+	held context.Context // ends when whoever is held is let go
+	drop context.CancelFunc
 }
 
 // pause is how long a tarpit that could not be reached is not asked again.
@@ -44,7 +50,7 @@ func NewRelay(o RelayOptions) (*Relay, error) {
 	if o.Connections <= 0 {
 		return nil, errors.New("tarpit: at least one connection must be allowed")
 	}
-	return &Relay{o: o, places: make(chan struct{}, o.Connections), client: &http.Client{
+	p := &Relay{o: o, places: make(chan struct{}, o.Connections), client: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
@@ -53,11 +59,24 @@ func NewRelay(o RelayOptions) (*Relay, error) {
 			// What is relayed comes slowly and in pieces: large buffers would be memory held for nothing.
 			WriteBufferSize: 1 << 10, ReadBufferSize: 2 << 10,
 		},
-	}}, nil
+	}}
+	p.held, p.drop = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// Release lets go whoever is held: their connections are closed.
+func (p *Relay) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop()
+	p.held, p.drop = context.WithCancel(context.Background())
 }
 
 // Close ends idle connections to the tarpit.
-func (p *Relay) Close() { p.client.CloseIdleConnections() }
+func (p *Relay) Close() {
+	p.Release()
+	p.client.CloseIdleConnections()
+}
 
 // Held is how many requests are being relayed now.
 func (p *Relay) Held() int { return len(p.places) }
@@ -76,13 +95,19 @@ func (p *Relay) Enter(w http.ResponseWriter, r *http.Request, g *Guest, done fun
 		return Full
 	}
 	defer func() { <-p.places }()
+	ctx, stop := context.WithCancel(r.Context())
+	defer stop()
+	p.mu.Lock()
+	defer context.AfterFunc(p.held, stop)()
+	p.mu.Unlock()
+	r = r.WithContext(ctx)
 	start := p.o.Now()
 	if start.UnixNano() < p.until.Load() {
 		return Full
 	}
 	res, err := p.ask(r, g, start)
 	if err != nil {
-		if r.Context().Err() != nil { // it is the client that has gone
+		if r.Context().Err() != nil { // it is the client that has gone, or is let go
 			done(Stay{Held: max(0, p.o.Now().Sub(start))})
 			panic(http.ErrAbortHandler)
 		}

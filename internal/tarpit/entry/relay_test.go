@@ -17,6 +17,12 @@ import (
 // relayTo returns an edge that hands everybody to h, and what came of it.
 func relayTo(t *testing.T, h http.HandlerFunc) (*httptest.Server, chan Stay, chan Refusal) {
 	t.Helper()
+	edge, stays, refusals, _ := relayBy(t, h)
+	return edge, stays, refusals
+}
+
+func relayBy(t *testing.T, h http.HandlerFunc) (*httptest.Server, chan Stay, chan Refusal, *Relay) {
+	t.Helper()
 	pit := httptest.NewServer(h)
 	t.Cleanup(pit.Close)
 	u, err := url.Parse(pit.URL)
@@ -39,7 +45,7 @@ func relayTo(t *testing.T, h http.HandlerFunc) (*httptest.Server, chan Stay, cha
 		}
 	}))
 	t.Cleanup(edge.Close)
-	return edge, stays, refusals
+	return edge, stays, refusals, p
 }
 
 func TestTheTarpitsAnswerIsHandedOn(t *testing.T) {
@@ -134,6 +140,40 @@ func TestAClientThatGoesEndsItsRelay(t *testing.T) {
 	defer res.Body.Close()
 	cancel()
 	<-gone
+	<-stays
+}
+
+func TestWhoIsHeldCanBeLetGo(t *testing.T) {
+	edge, stays, _, relay := relayBy(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(HeaderStay, "depth=0")
+		fmt.Fprint(w, "held\n")
+		_ = http.NewResponseController(w).Flush()
+		if r.URL.Path == "/held" {
+			<-r.Context().Done()
+		}
+	})
+	res, err := http.Get(edge.URL + "/held")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	relay.Release()
+	if _, err := lines.ReadString('\n'); err == nil || err == io.EOF {
+		t.Errorf("the connection ends with %v", err)
+	}
+	<-stays
+	res, err = http.Get(edge.URL) // who comes later is held as before
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "held\n" {
+		t.Errorf("%q, %v", b, err)
+	}
 	<-stays
 }
 
