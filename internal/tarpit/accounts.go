@@ -17,14 +17,24 @@ type Account struct {
 	Streams  uint64        // of these, streams that dripped
 	Archives uint64        // of these, archives
 	Bytes    int64         // of bodies, sent
-	Held     time.Duration // the sum of all stays
+	Held     time.Duration // the sum of all stays, those under way among them
 	Cost     time.Duration // our processor's time
 	Depth    int           // the deepest page
 	Now      int           // answers under way
 	Spent    uint64        // requests beyond the day's hops, which were refused
+
+	begun time.Duration // the sum of when the answers under way began, since the first time that the accounts know
 }
 
-func (a *Account) add(kind maze.Kind, s *entry.Stay) {
+// with returns the account at a time, since the accounts' first: with what is under way.
+func (a *Account) with(now time.Duration) Account {
+	b := *a
+	b.Held += max(0, time.Duration(a.Now)*now-a.begun)
+	return b
+}
+
+// add ends a stay, at a time since the accounts' first.
+func (a *Account) add(kind maze.Kind, s *entry.Stay, now time.Duration) {
 	a.Pages++
 	switch kind {
 	case maze.KindStream:
@@ -36,7 +46,11 @@ func (a *Account) add(kind maze.Kind, s *entry.Stay) {
 	a.Held += s.Held
 	a.Cost += s.Cost
 	a.Depth = max(a.Depth, s.Depth)
-	a.Now--
+	if a.Now--; a.Now > 0 {
+		a.begun -= now - s.Held
+	} else { // a client may have been forgotten meanwhile, and then have come anew
+		a.Now, a.begun = 0, 0
+	}
 }
 
 // ClientAccount is the account of one client.
@@ -54,6 +68,7 @@ type accounts struct {
 	of    map[netip.Prefix]*list.Element // of *record
 	order list.List                      // the latest first
 	total Account
+	since time.Time
 }
 
 type record struct {
@@ -62,8 +77,8 @@ type record struct {
 	hops int
 }
 
-func newAccounts(n int) accounts {
-	return accounts{max: max(n, 1), of: map[netip.Prefix]*list.Element{}}
+func newAccounts(n int, now time.Time) accounts {
+	return accounts{max: max(n, 1), of: map[netip.Prefix]*list.Element{}, since: now}
 }
 
 func dayOf(t time.Time) int64 { return t.Unix() / 86400 }
@@ -95,8 +110,10 @@ func (a *accounts) arrive(g *entry.Guest, now time.Time, depth, hops int) bool {
 		return false
 	}
 	e.hops++
-	e.Now++
-	a.total.Now++
+	for _, account := range [...]*Account{&e.Account, &a.total} {
+		account.Now++
+		account.begun += now.Sub(a.since)
+	}
 	e.Depth = max(e.Depth, depth)
 	a.total.Depth = max(a.total.Depth, depth)
 	return true
@@ -105,11 +122,10 @@ func (a *accounts) arrive(g *entry.Guest, now time.Time, depth, hops int) bool {
 func (a *accounts) leave(client netip.Prefix, kind maze.Kind, s *entry.Stay, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.total.add(kind, s)
-	if el, ok := a.of[client]; ok { // it may have been forgotten meanwhile, and then have come anew
+	a.total.add(kind, s, now.Sub(a.since))
+	if el, ok := a.of[client]; ok {
 		e := el.Value.(*record)
-		e.add(kind, s)
-		e.Now = max(0, e.Now)
+		e.add(kind, s, now.Sub(a.since))
 		e.Last = now
 	}
 }
@@ -118,15 +134,18 @@ func (a *accounts) leave(client netip.Prefix, kind maze.Kind, s *entry.Stay, now
 func (t *Tarpit) Total() Account {
 	t.book.mu.Lock()
 	defer t.book.mu.Unlock()
-	return t.book.total
+	return t.book.total.with(t.o.Now().Sub(t.book.since))
 }
 
 // Clients returns the accounts of at most n clients, those that were held longest first.
 func (t *Tarpit) Clients(n int) []ClientAccount {
 	t.book.mu.Lock()
 	all := make([]ClientAccount, 0, len(t.book.of))
+	now := t.o.Now().Sub(t.book.since)
 	for el := t.book.order.Front(); el != nil; el = el.Next() {
-		all = append(all, el.Value.(*record).ClientAccount)
+		c := el.Value.(*record).ClientAccount
+		c.Account = c.with(now)
+		all = append(all, c)
 	}
 	t.book.mu.Unlock()
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Held > all[j].Held })

@@ -104,7 +104,7 @@ func New(o Options) (*Tarpit, error) {
 		o: o, places: make(chan struct{}, o.Limits.Connections), daily: daily{limit: o.Limits.Daily},
 		cpu:   newBucket(o.Limits.CPU*float64(time.Second), now),
 		bytes: newBucket(float64(o.Limits.Bandwidth), now),
-		book:  newAccounts(o.Limits.Clients), since: now, release: make(chan struct{}),
+		book:  newAccounts(o.Limits.Clients, now), since: now, release: make(chan struct{}),
 	}
 	t.buffers.New = func() any { b := make([]byte, 0, 32<<10); return &b }
 	return t, nil

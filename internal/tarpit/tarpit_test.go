@@ -173,6 +173,33 @@ func TestAPageOfTheMazeIsForNoIndexAndIsAccountedFor(t *testing.T) {
 	}
 }
 
+// What lasts counts from its beginning, and is not counted twice when it ends.
+func TestAStayUnderWayCountsAlready(t *testing.T) {
+	start := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	a, at := newAccounts(10, start), func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	g := guest("203.0.113.7")
+	held := func(seconds int) (all, one float64) {
+		now := time.Duration(seconds) * time.Second
+		b := a.of[g.Client].Value.(*record)
+		return a.total.with(now).Held.Seconds(), b.with(now).Held.Seconds()
+	}
+	a.arrive(g, at(10), 1, 0)
+	a.arrive(g, at(20), 1, 0)
+	a.arrive(guest("203.0.113.8"), at(25), 1, 0)
+	for _, tt := range []struct {
+		now      int
+		leaves   int // who began then
+		all, one float64
+	}{{30, 0, 35, 30}, {40, 10, 65, 50}, {50, 0, 85, 60}, {60, 20, 105, 70}, {70, 0, 115, 70}} {
+		if tt.leaves > 0 {
+			a.leave(g.Client, maze.KindPage, &entry.Stay{Held: at(tt.now).Sub(at(tt.leaves))}, at(tt.now))
+		}
+		if all, one := held(tt.now); all != tt.all || one != tt.one {
+			t.Errorf("after %d s: %v s of all, %v s of one, want %v, %v", tt.now, all, one, tt.all, tt.one)
+		}
+	}
+}
+
 func TestBoundsKeepClientsOut(t *testing.T) {
 	g := guest("203.0.113.7")
 	t.Run("hops", func(t *testing.T) {
