@@ -61,7 +61,7 @@ func Parse(b []byte) (*Model, error) {
 	}
 	n, words, texts, info := int(le.Uint32(b[8:])), int(le.Uint32(b[12:])), int(le.Uint32(b[16:])), int(le.Uint32(b[20:]))
 	m := &Model{n: n, words: words, w2: le.Uint32(b[24:]), w3: le.Uint32(b[28:])}
-	pad := (4 - (words+texts+info)%4) % 4
+	pad := padding(headerLen + 8*(words+1) + words + texts + info)
 	if n < 1 || n > maxTokens || words < 2 || words > maxWords+1 || texts > len(b) || info > len(b) || m.w2 > weightUnit || m.w2+m.w3 > weightUnit ||
 		len(b) != headerLen+8*(words+1)+words+texts+info+pad+n*recordLen {
 		return nil, errModel
@@ -83,6 +83,9 @@ func Parse(b []byte) (*Model, error) {
 	m.records = body[pad:]
 	return m, m.check()
 }
+
+// padding is how much stands before the records, so that none of them lies in two lines of the processor's cache, where the model begins a page of memory.
+func padding(before int) int { return (recordLen - before%recordLen) % recordLen }
 
 // check looks at every number that is used as an index.
 func (m *Model) check() error {

@@ -256,7 +256,7 @@ func (t *trainer) key(at int) uint64 {
 
 // The form of a model: a header of 64 bytes (magic, the numbers of records and words, the lengths of the texts of words and of the information, the
 // weights), the SHA-256 of what follows, and then, each in little-endian order: the first record of each word's run, with one more at the end; where each
-// word's text begins, likewise; the flags of words; their texts; the information in JSON; zeros up to a multiple of 4; the records.
+// word's text begins, likewise; the flags of words; their texts; the information in JSON; zeros up to a multiple of 16; the records.
 const (
 	magic      = "qtprose1"
 	headerLen  = 64 + sha256.Size
@@ -300,9 +300,7 @@ func (t *trainer) write(records []record, info []byte) []byte {
 		body = append(body, w.text...)
 	}
 	body = append(body, info...)
-	for len(body)%4 != 0 {
-		body = append(body, 0)
-	}
+	body = append(body, make([]byte, padding(headerLen+len(body)))...)
 	for i := range records {
 		r := &records[i]
 		body = le.AppendUint32(body, r.next)
