@@ -1,5 +1,5 @@
-// Package artifact keeps files that services share in the archive, each in versions that never change: models that text is made from, and what
-// sites look like.
+// Package artifact keeps files that services share in the archive, each in versions that never change: models that text is made from, what
+// sites look like, and whether the tarpit is on.
 package artifact
 
 import (
@@ -16,6 +16,8 @@ import (
 const (
 	// Corpus is a model of package prose.
 	Corpus = "corpus"
+	// Switch is the position of a switch: "on" or "off".
+	Switch = "switch"
 	// Likeness is a profile of package likeness; its name is that of the site.
 	Likeness = "likeness"
 )

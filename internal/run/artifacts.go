@@ -21,6 +21,7 @@ import (
 func ArtifactKinds() map[string]artifact.Kind {
 	return map[string]artifact.Kind{
 		artifact.Corpus:   {Check: func(b []byte) error { _, err := prose.Parse(b); return err }},
+		artifact.Switch:   {Check: func(b []byte) error { _, err := position(b); return err }, Writers: []string{auth.Proxy}},
 		artifact.Likeness: {Check: func(b []byte) error { _, err := parseLikeness(b); return err }, Writers: []string{auth.Proxy}},
 	}
 }
@@ -39,11 +40,25 @@ func artifactGroup(a *artifact.API) auth.Group {
 	return auth.Group{API: a, Callers: []string{auth.Proxy}}
 }
 
+// switchName is the name of the tarpit's switch in the archive.
+const switchName = "tarpit"
+
+// position reads the position of a switch.
+func position(b []byte) (on bool, err error) {
+	switch string(b) {
+	case "on":
+		return true, nil
+	case "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("a switch is on or off, not %.20q", b)
+}
+
 // lookEvery is how often a tarpit looks for what is new in the archive.
 const lookEvery = 5 * time.Second
 
-// watch puts into force what the library has for the tarpit; nil: there is nothing that it could have.
-func (p *tarpitPart) watch(lib artifact.Library) func(ctx context.Context) error {
+// watch puts into force what the library has for the tarpit; nil: there is nothing that it could have. shared says that the switch is there, too.
+func (p *tarpitPart) watch(lib artifact.Library, shared bool) func(ctx context.Context) error {
 	take := map[string]func(a *artifact.Artifact, body []byte) error{}
 	if p.text.stored {
 		take[artifact.Corpus] = func(a *artifact.Artifact, body []byte) error {
@@ -65,6 +80,18 @@ func (p *tarpitPart) watch(lib artifact.Library) func(ctx context.Context) error
 				return err
 			}
 			return p.dress(a.Name, like)
+		}
+	}
+	if shared {
+		take[artifact.Switch] = func(a *artifact.Artifact, body []byte) error {
+			if a.Name != switchName {
+				return nil
+			}
+			on, err := position(body)
+			if err == nil {
+				p.Switch(on)
+			}
+			return err
 		}
 	}
 	if len(take) == 0 {

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/artifact"
+	"github.com/quickthorn/quickthorn/internal/atomicfile"
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/clientaddr"
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -95,7 +99,7 @@ func (p *Program) openTarpit(ctx context.Context, needs *proxy.Needs) error {
 // feedTarpit has the tarpit look like the sites and say what the archive has for it.
 func (p *Program) feedTarpit() error {
 	lib := &artifact.Local{Store: p.slow.artifacts(), Now: time.Now}
-	if watch := p.tarpit.watch(lib); watch != nil {
+	if watch := p.tarpit.watch(lib, false); watch != nil {
 		p.Background("what the archive keeps for the tarpit", watch)
 	}
 	if p.tarpit.learns() {
@@ -160,7 +164,7 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 	if !c.Tarpit.Enabled {
 		return nil, errors.New("tarpit.enabled: the tarpit is told not to be")
 	}
-	if c.Tarpit.Seed == "" {
+	if c.Tarpit.Seed == "" || c.Auth.Proxy.Key == "" { // the secret is there, or the switch
 		if err := service.MakeData(c); err != nil {
 			return nil, err
 		}
@@ -182,14 +186,26 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 		return nil, fmt.Errorf("tarpit.fronts: %w", err)
 	}
 	p.Background("tarpit", t.Run)
+	var keep func(ctx context.Context, on bool) error
 	if c.Auth.Proxy.Key != "" { // behind edges there is an archive, which ai-service has
 		client, err := service.InternalClient(&c.Internal)
 		if err != nil {
 			return nil, err
 		}
-		if watch := t.watch(&artifact.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key}); watch != nil {
-			p.Background("what the archive keeps for the tarpit", watch)
+		lib := &artifact.Client{Base: c.AIService.URL, HTTP: client, Key: c.Auth.Proxy.Key}
+		p.Background("what the archive keeps for the tarpit", t.watch(lib, true))
+		keep = func(ctx context.Context, on bool) error {
+			_, err := lib.Put(ctx, artifact.Switch, switchName, "", []byte(map[bool]string{true: "on", false: "off"}[on]))
+			return err
 		}
+	} else {
+		file := switchFile(c)
+		on, err := tarpit.Stored(ctx, file)
+		if err != nil {
+			return nil, err
+		}
+		t.Switch(on)
+		keep = func(ctx context.Context, on bool) error { return tarpit.Store(ctx, file, on) }
 	}
 	door := &tarpit.Door{
 		Tarpit: t.Tarpit, Keys: func() []string { return []string{c.Auth.Proxy.Key, c.Auth.Proxy.Previous} }, Fronts: fronts, Now: time.Now, Log: o.Log,
@@ -197,11 +213,33 @@ func OpenTarpit(ctx context.Context, o service.Options) (_ *service.Service, err
 	if err := p.ListenPages(ctx, c.Tarpit.Listen, door); err != nil {
 		return nil, err
 	}
-	callers, err := p.Callers(c.Tarpit.Seed == "") // with a data directory the operator's key is in it, too
+	callers, err := p.Callers(c.Tarpit.Seed == "" || c.Auth.Proxy.Key == "") // with a data directory the operator's key is in it, too
 	if err != nil {
 		return nil, err
 	}
-	return p, p.ListenPrivate(ctx, callers, callers.Handler(auth.Group{API: &tarpit.API{Tarpit: t.Tarpit}}), openapi.AIService())
+	return p, p.ListenPrivate(ctx, callers, callers.Handler(auth.Group{API: &tarpit.API{Tarpit: t.Tarpit, Keep: keep}}), openapi.AIService())
+}
+
+// fileSettings keep small values in files of a directory.
+type fileSettings struct{ dir string }
+
+// switchFile is where a tarpit without an archive keeps its switch.
+func switchFile(c *config.Config) fileSettings { return fileSettings{c.Data.Directory} }
+
+func (f fileSettings) path(name string) string { return filepath.Join(f.dir, name+".setting") }
+
+// Get implements tarpit.Settings.
+func (f fileSettings) Get(_ context.Context, name string) ([]byte, error) {
+	b, err := os.ReadFile(f.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// Put implements tarpit.Settings.
+func (f fileSettings) Put(_ context.Context, name string, value []byte) error {
+	return atomicfile.Replace(f.path(name), func(w io.Writer) error { _, err := w.Write(value); return err })
 }
 
 // FindMarks returns the marks in a text that archives of this install bear. The secret must be there: with a new one nothing is found.

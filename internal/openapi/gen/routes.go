@@ -291,7 +291,7 @@ func aiService(root string) []route {
 			problems: or(wrong, map[int]string{503: "The position could not be kept for the next start; off is in force all the same."}),
 		},
 		{
-			method: "get", path: "/v1/artifacts", tag: "tarpit", callers: "proxy", summary: "What the archive keeps for the tarpit, in versions that never change: models of text, and what sites look like.",
+			method: "get", path: "/v1/artifacts", tag: "tarpit", callers: "proxy", summary: "What the archive keeps for the tarpit, in versions that never change: models of text, what sites look like, the switch.",
 			status: 200, answer: jsonOf[artifact.Listing](), problems: archiveAway,
 		},
 		{
@@ -300,7 +300,7 @@ func aiService(root string) []route {
 			status: 200, answer: []media{{kind: "application/octet-stream"}}, problems: or(wrong, map[int]string{404: "There is no such artifact."}, archiveAway),
 		},
 		{
-			method: "put", path: "/v1/artifacts/{kind}/{name}", tag: "tarpit", callers: "proxy, for kind likeness", summary: "Keep a file as the next version, unless it is the latest one's. Older versions than the five newest are forgotten.",
+			method: "put", path: "/v1/artifacts/{kind}/{name}", tag: "tarpit", callers: "proxy, for the kinds likeness and switch", summary: "Keep a file as the next version, unless it is the latest one's. Older versions than the five newest are forgotten.",
 			params:  []param{text("note", "what is to be known of it, at most 1000 bytes")},
 			request: []media{{kind: "application/octet-stream"}}, status: 200, answer: jsonOf[artifact.Artifact](),
 			problems: or(wrong, map[int]string{404: "There is no such kind.", 409: "There are too many of this kind.", 413: "Larger than 64 MiB.", 422: "The file is not of its kind; the detail says why."}, archiveAway),
