@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/testlog"
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 const (
@@ -32,7 +32,7 @@ type apart struct {
 // startApart starts a service with a configuration.
 func startApart(t *testing.T, open func(context.Context, service.Options) (runnable, error), sets ...string) *apart {
 	t.Helper()
-	address := freeAddress(t)
+	address := testserver.FreeAddress(t)
 	c, err := config.Load(config.LoadOptions{Sets: append([]string{"private.listen=" + address, "private.key=" + testOperatorKey}, sets...)})
 	if err != nil {
 		t.Fatal(err)
@@ -62,16 +62,6 @@ func startApart(t *testing.T, open func(context.Context, service.Options) (runna
 
 type runnable interface {
 	Run(ctx context.Context) error
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func openTarpitService(ctx context.Context, o service.Options) (runnable, error) {
@@ -119,11 +109,11 @@ func (a *apart) put(t *testing.T, path, body string, want int) {
 
 // Off at one tarpit is off at all of them, and over a restart.
 func TestTheSwitchIsThatOfAllTarpits(t *testing.T) {
-	listen := freeAddress(t)
+	listen := testserver.FreeAddress(t)
 	intake := startApart(t, func(ctx context.Context, o service.Options) (runnable, error) { return OpenAIService(ctx, o) },
 		"data.directory="+t.TempDir(), "aiService.listen="+listen, "escalationEngine.url=in-process", "auth.proxy.key="+testProxyKey)
 	pit := func() *apart {
-		return startApart(t, openTarpitService, "data.directory="+t.TempDir(), "tarpit.listen="+freeAddress(t), "aiService.url=http://"+listen,
+		return startApart(t, openTarpitService, "data.directory="+t.TempDir(), "tarpit.listen="+testserver.FreeAddress(t), "aiService.url=http://"+listen,
 			"auth.proxy.key="+testProxyKey, "tarpit.seed=seed-0123456789-0123", "tarpit.text=shuffled-facts")
 	}
 	one, other := pit(), pit()
@@ -160,7 +150,7 @@ func TestTheSwitchIsThatOfAllTarpits(t *testing.T) {
 func TestATarpitByItselfKeepsItsSwitch(t *testing.T) {
 	dir := t.TempDir()
 	pit := func() *apart {
-		return startApart(t, openTarpitService, "data.directory="+dir, "tarpit.listen="+freeAddress(t), "tarpit.fronts=127.0.0.1/32", "tarpit.text=shuffled-facts")
+		return startApart(t, openTarpitService, "data.directory="+dir, "tarpit.listen="+testserver.FreeAddress(t), "tarpit.fronts=127.0.0.1/32", "tarpit.text=shuffled-facts")
 	}
 	p := pit()
 	p.put(t, "/v1/tarpit", `{"on":false}`, 200)

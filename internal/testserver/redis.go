@@ -96,17 +96,6 @@ func newRedis(t testing.TB) *RedisServer {
 	return s
 }
 
-// FreeAddress returns a loopback address on which nothing listened a moment ago.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // Port returns the port of Address.
 func (s *RedisServer) Port() string { return s.Address[strings.LastIndexByte(s.Address, ':')+1:] }
 

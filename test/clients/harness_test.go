@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/testprogram"
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 var binary string
@@ -51,7 +51,7 @@ type edge struct {
 // start runs the program in front of the upstream and waits until it is ready.
 func start(t *testing.T, upstream string, sets ...string) *edge {
 	t.Helper()
-	public, private := freeAddress(t), freeAddress(t)
+	public, private := testserver.FreeAddress(t), testserver.FreeAddress(t)
 	e := &edge{URL: "http://" + public, Private: "http://" + private, Data: t.TempDir(), log: &bytes.Buffer{}, done: make(chan error, 1)}
 	args := []string{"run", "--upstream", upstream, "--listen", public, "--data", e.Data, "--set", "private.listen=" + private, "--set", "policy.mode=enforce"}
 	for _, s := range sets {
@@ -110,16 +110,6 @@ func (e *edge) cli(t *testing.T, args ...string) string {
 		t.Fatalf("quickthorn %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // site serves a handler on loopback.

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 // convict is an edge that tarpits whoever comes from this machine.
@@ -201,7 +203,7 @@ func TestNginxHandsScrapersToTheTarpit(t *testing.T) {
 	if shown = strings.NewReplacer("SITE", "80", "UPSTREAM", "http://127.0.0.1:3000", "TARPIT", "127.0.0.1:8001").Replace(shown); !strings.Contains(string(docs), shown) {
 		t.Errorf("docs/tarpit.md does not show\n%s", shown)
 	}
-	dir, public, pit, private := t.TempDir(), freeAddress(t), freeAddress(t), freeAddress(t)
+	dir, public, pit, private := t.TempDir(), testserver.FreeAddress(t), testserver.FreeAddress(t), testserver.FreeAddress(t)
 	program := func(name string, args ...string) {
 		c := exec.Command(name, args...)
 		var log bytes.Buffer

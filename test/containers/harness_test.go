@@ -11,16 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 // root is the project.
@@ -152,12 +152,8 @@ func newStack(t *testing.T, project, source string, variables map[string]string,
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	_, port, _ := strings.Cut(testserver.FreeAddress(t), ":")
+	return port
 }
 
 // command is a command line of Compose on this install, and what its environment needs.

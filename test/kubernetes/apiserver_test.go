@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -306,18 +307,24 @@ func start(t *testing.T, dir, name string, args ...string) {
 	})
 }
 
+// freePorts returns addresses on which nothing listens, and which no connection gets as its own end before they are listened on: their ports lie below
+// those that systems choose from.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var list []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(20_000))
+		l, err := net.Listen("tcp4", address)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
-		list = append(list, "http://"+l.Addr().String())
+		if list = append(list, "http://"+address); len(list) == n {
+			return list
+		}
 	}
-	return list
+	t.Fatal("there is no free port")
+	return nil
 }
 
 // eventually tries until fn succeeds.

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 func TestEachEndpointRefusesWhoMayNotCallItAndSaysWhy(t *testing.T) {
@@ -76,19 +78,19 @@ func TestServicesWithoutTheirKeyRefuseToStartAndNameIt(t *testing.T) {
 		env  []string
 		says []string
 	}{
-		{"proxy", []string{"proxy", "--upstream", site, "--set", "edge.listen=" + freeAddress(t)}, nil, []string{"QUICKTHORN_AUTH_PROXY_KEY"}},
-		{"ai-service", []string{"ai-service", "--set", "aiService.listen=" + freeAddress(t)}, []string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey}, []string{"QUICKTHORN_AUTH_AI_SERVICE_KEY"}},
-		{"escalation-engine", []string{"escalation-engine", "--set", "escalationEngine.listen=" + freeAddress(t)}, nil, []string{"QUICKTHORN_AUTH_AI_SERVICE_KEY"}},
+		{"proxy", []string{"proxy", "--upstream", site, "--set", "edge.listen=" + testserver.FreeAddress(t)}, nil, []string{"QUICKTHORN_AUTH_PROXY_KEY"}},
+		{"ai-service", []string{"ai-service", "--set", "aiService.listen=" + testserver.FreeAddress(t)}, []string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey}, []string{"QUICKTHORN_AUTH_AI_SERVICE_KEY"}},
+		{"escalation-engine", []string{"escalation-engine", "--set", "escalationEngine.listen=" + testserver.FreeAddress(t)}, nil, []string{"QUICKTHORN_AUTH_AI_SERVICE_KEY"}},
 		{
-			"an engine whose only key is the operator's", []string{"escalation-engine", "--set", "escalationEngine.listen=" + freeAddress(t)},
+			"an engine whose only key is the operator's", []string{"escalation-engine", "--set", "escalationEngine.listen=" + testserver.FreeAddress(t)},
 			[]string{"QUICKTHORN_PRIVATE_KEY=" + operatorKey}, []string{"QUICKTHORN_AUTH_AI_SERVICE_KEY"},
 		},
 		{
-			"a short key", []string{"proxy", "--upstream", site, "--set", "edge.listen=" + freeAddress(t)},
+			"a short key", []string{"proxy", "--upstream", site, "--set", "edge.listen=" + testserver.FreeAddress(t)},
 			[]string{"QUICKTHORN_AUTH_PROXY_KEY=short"}, []string{"QUICKTHORN_AUTH_PROXY_KEY", "16"},
 		},
 		{
-			"two callers with one key", []string{"ai-service", "--set", "aiService.listen=" + freeAddress(t)},
+			"two callers with one key", []string{"ai-service", "--set", "aiService.listen=" + testserver.FreeAddress(t)},
 			[]string{"QUICKTHORN_AUTH_PROXY_KEY=" + proxyKey, "QUICKTHORN_AUTH_AI_SERVICE_KEY=" + proxyKey}, []string{"same key"},
 		},
 	} {
@@ -222,7 +224,7 @@ func TestCertificatesDoInsteadOfKeys(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	site := newSite(t).URL
-	engineAt, intakeAt, edgeAt := freeAddress(t), freeAddress(t), freeAddress(t)
+	engineAt, intakeAt, edgeAt := testserver.FreeAddress(t), testserver.FreeAddress(t), testserver.FreeAddress(t)
 	engine := newProcess(t, "escalation-engine", "escalation-engine").listen().set("escalationEngine.listen=" + engineAt)
 	a.secure(engine, "escalation-engine")
 	intake := newProcess(t, "ai-service", "ai-service").listen().set("aiService.listen="+intakeAt, "escalationEngine.url=https://"+engineAt)

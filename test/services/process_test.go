@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/testprogram"
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 // binary is the built program.
@@ -92,7 +92,7 @@ func (p *process) set(sets ...string) *process {
 
 // listen gives the process a private listener.
 func (p *process) listen() *process {
-	address := freeAddress(p.t)
+	address := testserver.FreeAddress(p.t)
 	p.private = "http://" + address
 	return p.set("private.listen=" + address)
 }
@@ -274,27 +274,6 @@ func eventually(t *testing.T, fn func() error) {
 		}
 	}
 }
-
-// freeAddress returns a loopback address on which nothing listens, and which no connection is given as its own end while a process
-// that was killed is not there: its port lies below those that systems choose from.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
-		if _, taken := given.LoadOrStore(address, true); taken {
-			continue
-		}
-		if l, err := net.Listen("tcp4", address); err == nil {
-			l.Close()
-			return address
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
-}
-
-// given are the addresses that tests of this package have.
-var given sync.Map
 
 // client is for calls by tests. A connection is used once, so that a process that was killed is not noticed late.
 var client = &http.Client{

@@ -90,7 +90,7 @@ func newStack(t *testing.T, pair, upstream string) *stack {
 
 // newEngine returns an escalation-engine.
 func newEngine(t *testing.T) *process {
-	address := freeAddress(t)
+	address := testserver.FreeAddress(t)
 	p := newProcess(t, "escalation-engine", "escalation-engine").listen().set("escalationEngine.listen=" + address)
 	p.url = "http://" + address
 	p.env = append(p.env, "QUICKTHORN_PRIVATE_KEY="+operatorKey, "QUICKTHORN_AUTH_AI_SERVICE_KEY="+judgeKey)
@@ -99,7 +99,7 @@ func newEngine(t *testing.T) *process {
 
 // newIntake returns an ai-service on the stack's stores.
 func (s *stack) newIntake(name string) *process {
-	address := freeAddress(s.t)
+	address := testserver.FreeAddress(s.t)
 	p := newProcess(s.t, name, "ai-service").listen().set("aiService.listen="+address, "escalationEngine.url="+s.engine.url, "upstream.url="+s.upstream, "edge.drain=20s").set(s.stores...)
 	p.url = "http://" + address
 	p.env = append(p.env, "QUICKTHORN_PRIVATE_KEY="+operatorKey, "QUICKTHORN_AUTH_PROXY_KEY="+proxyKey, "QUICKTHORN_AUTH_AI_SERVICE_KEY="+judgeKey)
@@ -114,7 +114,7 @@ func (s *stack) addEdge(sets ...string) *process {
 // addEdgeOf adds an edge of that ai-service.
 func (s *stack) addEdgeOf(intake *process, sets ...string) *process {
 	s.t.Helper()
-	name, address := "edge-"+strconv.Itoa(len(s.edges)+1), freeAddress(s.t)
+	name, address := "edge-"+strconv.Itoa(len(s.edges)+1), testserver.FreeAddress(s.t)
 	p := newProcess(s.t, name, "proxy", "--upstream", s.upstream).listen().set("edge.listen="+address, "edge.name="+name, "aiService.url="+intake.url,
 		"edge.trustedProxies=127.0.0.1/32", "events.sampleAllow=1", "edge.drain=20s").set(s.bell...).set(sets...)
 	p.url = "http://" + address

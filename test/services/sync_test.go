@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 // deny has an address refused and returns when that was asked for.
@@ -131,7 +133,7 @@ func TestEdgesKeepWhatTheyKnowAndCatchUpWithWhatTheyMissed(t *testing.T) {
 			for _, args := range [][]string{
 				{"decisions", "add", "--action", "deny", "203.0.113.23"}, {"decisions", "delete", "--value", "203.0.113.20"},
 			} {
-				must(t, []string{"QUICKTHORN_PRIVATE_KEY=" + operatorKey}, append(args, "--data", s.intake.dir, "--set", "private.listen="+freeAddress(t), "--set", "aiService.listen="+freeAddress(t))...)
+				must(t, []string{"QUICKTHORN_PRIVATE_KEY=" + operatorKey}, append(args, "--data", s.intake.dir, "--set", "private.listen="+testserver.FreeAddress(t), "--set", "aiService.listen="+testserver.FreeAddress(t))...)
 			}
 		}
 		s.intake.start().await()

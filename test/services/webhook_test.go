@@ -44,7 +44,7 @@ type nginx struct {
 func startNginx(t *testing.T) *nginx {
 	t.Helper()
 	program := need(t, "nginx")
-	dir, address := t.TempDir(), freeAddress(t)
+	dir, address := t.TempDir(), testserver.FreeAddress(t)
 	n := &nginx{t: t, url: "http://" + address, log: filepath.Join(dir, "access.log")}
 	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/nginx.pid; error_log %[1]s/error.log;
@@ -119,7 +119,7 @@ func TestFollowedAccessLogOfNginxIsArchivedWithoutLossOrDoubleOverRotationAndKil
 	t.Parallel()
 	need(t, "curl")
 	web := startNginx(t)
-	address := freeAddress(t)
+	address := testserver.FreeAddress(t)
 	program := newProcess(t, "run", "run", "--upstream", newSite(t).URL).listen().set("edge.listen=" + address)
 	config := filepath.Join(filepath.Dir(program.log), "quickthorn.yaml")
 	text := "intake:\n  sources:\n    - name: nginx\n      key: " + sourceKey + "\n      site: wiki\n      client: client\n      format: combined\n"
