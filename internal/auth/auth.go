@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -20,10 +21,14 @@ const (
 	AIService        = "ai-service"        // the intake
 	EscalationEngine = "escalation-engine" // the judge
 	PromptRouter     = "prompt-router"     // the address of language models
+	CloudProxy       = "cloud-proxy"       // the holder of providers' keys: it calls nobody inside
 )
 
 // SourcePrefix begins the caller name of a webhook source.
 const SourcePrefix = "source:"
+
+// ModelKeyPrefix begins the caller name of a program that uses language models.
+const ModelKeyPrefix = "key:"
 
 // MinKey is the shortest key, in bytes.
 const MinKey = 16
@@ -33,6 +38,8 @@ const MinKey = 16
 type Key struct {
 	Caller        string
 	Key, Previous string
+	// Hash is the key's SHA-256 in hexadecimal, where the key itself is not kept.
+	Hash string
 }
 
 // Callers knows the keys. It is immutable.
@@ -46,8 +53,16 @@ type hashed struct {
 // New returns the callers of these keys; without any, only certificates are good. A key that is too short or that two callers share is an error: who calls could not be told.
 func New(keys ...Key) (*Callers, error) {
 	c := &Callers{}
-	owner := map[string]string{}
 	for _, k := range keys {
+		if k.Hash != "" {
+			sum, err := hex.DecodeString(k.Hash)
+			if err != nil || len(sum) != sha256.Size {
+				return nil, fmt.Errorf("the hash of caller %q's key is no SHA-256 in hexadecimal", k.Caller)
+			}
+			if err := c.add(k.Caller, [sha256.Size]byte(sum)); err != nil {
+				return nil, err
+			}
+		}
 		if k.Key == "" && k.Previous != "" {
 			return nil, fmt.Errorf("caller %q has a previous key but no key", k.Caller)
 		}
@@ -58,17 +73,27 @@ func New(keys ...Key) (*Callers, error) {
 			case len(text) < MinKey:
 				return nil, fmt.Errorf("the key of caller %q has %d characters, want at least %d", k.Caller, len(text), MinKey)
 			}
-			if other, taken := owner[text]; taken {
-				if other == k.Caller {
-					continue
-				}
-				return nil, fmt.Errorf("callers %q and %q have the same key: give each its own", other, k.Caller)
+			if err := c.add(k.Caller, sha256.Sum256([]byte(text))); err != nil {
+				return nil, err
 			}
-			owner[text] = k.Caller
-			c.hashes = append(c.hashes, hashed{k.Caller, sha256.Sum256([]byte(text))})
 		}
 	}
 	return c, nil
+}
+
+// add makes a key known. One that another caller has is an error.
+func (c *Callers) add(caller string, sum [sha256.Size]byte) error {
+	for i := range c.hashes {
+		switch h := &c.hashes[i]; {
+		case h.sum != sum:
+		case h.caller == caller:
+			return nil
+		default:
+			return fmt.Errorf("callers %q and %q have the same key: give each its own", h.caller, caller)
+		}
+	}
+	c.hashes = append(c.hashes, hashed{caller, sum})
+	return nil
 }
 
 // identify returns who sent the request, "" when it does not say or says it wrongly. All keys are
@@ -124,15 +149,18 @@ func (c *Callers) Guard(next http.Handler, callers ...string) http.Handler {
 	})
 }
 
-// AnySource stands for every webhook source in Guard's list.
-const AnySource = SourcePrefix + "*"
+// AnySource and AnyModelKey stand for every webhook source, and every program that uses language models, in Guard's list.
+const (
+	AnySource   = SourcePrefix + "*"
+	AnyModelKey = ModelKeyPrefix + "*"
+)
 
 func allowed(who string, callers []string) bool {
 	if who == Operator {
 		return true
 	}
 	for _, c := range callers {
-		if c == who || c == AnySource && strings.HasPrefix(who, SourcePrefix) {
+		if c == who || c == AnySource && strings.HasPrefix(who, SourcePrefix) || c == AnyModelKey && strings.HasPrefix(who, ModelKeyPrefix) {
 			return true
 		}
 	}
@@ -189,7 +217,7 @@ func (c *Callers) Handler(groups ...Group) http.Handler {
 			}
 		}
 		private.Problem(w, http.StatusNotFound, "There is nothing at this address.")
-	}), Proxy, AIService, EscalationEngine, PromptRouter, AnySource)
+	}), Proxy, AIService, EscalationEngine, PromptRouter, AnySource, AnyModelKey)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, g := range all {
 			if _, pattern := g.mux.Handler(r); pattern == "" {

@@ -1,9 +1,11 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,7 +23,7 @@ const (
 
 func callers(t *testing.T) *Callers {
 	t.Helper()
-	c, err := New(Key{Operator, operatorKey, ""}, Key{Proxy, proxyKey, oldProxyKey}, Key{SourcePrefix + "nginx", sourceKey, ""})
+	c, err := New(Key{Caller: Operator, Key: operatorKey, Previous: ""}, Key{Caller: Proxy, Key: proxyKey, Previous: oldProxyKey}, Key{Caller: SourcePrefix + "nginx", Key: sourceKey, Previous: ""})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func TestWhatIsNotReadyIsToldToThoseWhoMayCall(t *testing.T) {
 }
 
 func TestWithoutKeysOnlyCertificatesAreGood(t *testing.T) {
-	c, err := New(Key{Proxy, "", ""})
+	c, err := New(Key{Caller: Proxy, Key: "", Previous: ""})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +151,9 @@ func TestVerifiedCertificateNamesTheCaller(t *testing.T) {
 
 func TestKeysMustTellCallersApart(t *testing.T) {
 	for want, keys := range map[string][]Key{
-		"at least 16":  {{Proxy, "short", ""}},
-		"the same key": {{Proxy, proxyKey, ""}, {AIService, proxyKey, ""}},
-		"previous key": {{Proxy, "", oldProxyKey}},
+		"at least 16":  {{Caller: Proxy, Key: "short", Previous: ""}},
+		"the same key": {{Caller: Proxy, Key: proxyKey, Previous: ""}, {Caller: AIService, Key: proxyKey, Previous: ""}},
+		"previous key": {{Caller: Proxy, Key: "", Previous: oldProxyKey}},
 	} {
 		if _, err := New(keys...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", keys, err, want)
@@ -159,7 +161,35 @@ func TestKeysMustTellCallersApart(t *testing.T) {
 			t.Errorf("the error shows the key: %v", err)
 		}
 	}
-	if _, err := New(Key{Proxy, proxyKey, proxyKey}); err != nil {
+	if _, err := New(Key{Caller: Proxy, Key: proxyKey, Previous: proxyKey}); err != nil {
 		t.Errorf("a previous key that is the key: %v", err)
+	}
+}
+
+func TestAKeyIsKnownByItsHash(t *testing.T) {
+	t.Parallel()
+	sum := sha256.Sum256([]byte(proxyKey))
+	c, err := New(Key{Caller: ModelKeyPrefix + "blog", Hash: hex.EncodeToString(sum[:])}, Key{Caller: Operator, Key: operatorKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	for key, want := range map[string]string{proxyKey: "key:blog", operatorKey: Operator, proxyKey + "x": "", hex.EncodeToString(sum[:]): ""} {
+		r.Header.Set("Authorization", "Bearer "+key)
+		if got := c.identify(r); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for name, keys := range map[string][]Key{
+		"is no SHA-256": {{Caller: "key:a", Hash: "abc"}},
+		"the same key":  {{Caller: "key:a", Hash: hex.EncodeToString(sum[:])}, {Caller: "key:b", Hash: hex.EncodeToString(sum[:])}},
+		"have the same": {{Caller: "key:a", Hash: hex.EncodeToString(sum[:])}, {Caller: Proxy, Key: proxyKey}},
+	} {
+		if _, err := New(keys...); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !allowed("key:blog", []string{AnyModelKey}) || allowed("key:blog", []string{AnySource, PromptRouter}) {
+		t.Error("who may do what")
 	}
 }

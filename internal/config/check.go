@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ func (l *loader) check() {
 	l.checkSites()
 	l.checkSources()
 	l.checkSlowPath()
+	l.checkModels()
 	if c.Challenge.Captcha.Provider == "" && slices.Contains(c.Challenge.Kinds, "captcha") {
 		l.contradiction("challenge.kinds", "captcha needs challenge.captcha.provider", "challenge.captcha.provider")
 	}
@@ -205,6 +207,137 @@ func (l *loader) checkTarpit() {
 	for i, p := range t.Fronts {
 		if p.IsValid() && p.Bits() == 0 {
 			l.contradiction(element("tarpit.fronts", i), "trusts everybody: name the addresses of your own web servers")
+		}
+	}
+}
+
+// HashPrefix begins the hash of a key.
+const HashPrefix = "sha256:"
+
+// nameLetters are what names of callers and servers are made of.
+const nameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+// checkName reports a name of a list's element that is missing, odd, or another's.
+func (l *loader) checkName(at, name string, names map[string]string) {
+	switch {
+	case name == "":
+		l.fail(l.config.Origin(at), at+".name", "is missing")
+	case strings.Trim(name, nameLetters) != "" || len(name) > 56:
+		l.contradiction(at+".name", "use at most 56 letters, digits, - and _")
+	case names[name] != "":
+		l.contradiction(at+".name", "is the name of "+names[name]+" as well")
+	}
+	names[name] = at
+}
+
+// checkModels reports providers, keys and prices of language models that could not be used.
+func (l *loader) checkModels() {
+	c := l.config
+	providers := map[string]string{}
+	if c.CloudProxy.Provider.Key != "" {
+		providers[c.CloudProxy.Provider.Kind] = "cloudProxy.provider"
+	}
+	l.checkPatterns("cloudProxy.provider.models", c.CloudProxy.Provider.Models)
+	for i := range c.CloudProxy.Providers {
+		p, at := &c.CloudProxy.Providers[i], element("cloudProxy.providers", i)
+		l.checkName(at, p.Name, providers)
+		switch p.Kind {
+		case "openai", "anthropic", "gemini", "mistral":
+			if p.Key == "" && !l.bad[at+".key"] {
+				l.fail(c.Origin(at), at+".key", "is missing: this provider answers nobody without one")
+			}
+		case "compatible":
+			if p.URL == "" && !l.bad[at+".url"] {
+				l.fail(c.Origin(at), at+".url", "is missing: name the base of the server's API, such as http://127.0.0.1:8000/v1")
+			}
+		default:
+			l.contradiction(at+".kind", "use openai, anthropic, gemini, mistral or compatible")
+		}
+		l.checkPatterns(at+".models", p.Models)
+	}
+	for i, k := range c.CloudProxy.ProviderKeys {
+		at := element("cloudProxy.providerKeys", i)
+		if providers[k.Provider] == "" {
+			l.contradiction(at+".provider", "is the name of no provider that has a key")
+		}
+		if k.Key == "" && !l.bad[at+".key"] {
+			l.fail(c.Origin(at), at+".key", "is missing")
+		}
+	}
+	names, hashes := map[string]string{}, map[string]string{}
+	for i := range c.Gateway.Keys {
+		k, at := &c.Gateway.Keys[i], element("gateway.keys", i)
+		l.checkName(at, k.Name, names)
+		inside := k.Name == "prompt-router" || k.Name == "escalation-engine" || k.Name == "operator"
+		sum, hashed := strings.CutPrefix(k.Hash, HashPrefix)
+		switch {
+		case inside && k.Hash != "":
+			l.contradiction(at+".hash", "has no effect: "+k.Name+" has a key already")
+		case inside:
+		case !hashed || len(sum) != 64 || strings.Trim(sum, "0123456789abcdef") != "":
+			l.contradiction(at+".hash", "use what quickthorn llm key prints: sha256: and 64 digits of hexadecimal")
+		case hashes[sum] != "":
+			l.contradiction(at+".hash", "is that of "+hashes[sum]+" as well: give each its own key")
+		}
+		hashes[sum] = at
+		l.checkPatterns(at+".models", k.Models)
+	}
+	l.checkRoutes()
+	for i := range c.Gateway.Prices {
+		if at := element("gateway.prices", i); c.Gateway.Prices[i].Model == "" {
+			l.fail(c.Origin(at), at+".model", "is missing")
+		}
+	}
+}
+
+// checkPatterns reports models that are no patterns.
+func (l *loader) checkPatterns(at string, models []string) {
+	for i, m := range models {
+		name, upstream, renamed := strings.Cut(m, "=")
+		if _, err := path.Match(name, ""); err != nil || name == "" || renamed && (upstream == "" || strings.ContainsAny(name, "*?[")) {
+			l.contradiction(element(at, i), "use a name, a pattern such as gpt-5*, or name=the provider's name")
+		}
+	}
+}
+
+// checkRoutes reports model servers and routes that could not be used.
+func (l *loader) checkRoutes() {
+	r := &l.config.PromptRouter
+	servers := map[string]string{"cloud": "cloud-proxy", "local": "promptRouter.localUrl"}
+	for i := range r.Servers {
+		s, at := &r.Servers[i], element("promptRouter.servers", i)
+		l.checkName(at, s.Name, servers)
+		if s.Kind != "ollama" && s.Kind != "compatible" {
+			l.contradiction(at+".kind", "use ollama or compatible")
+		}
+		if s.URL == "" && !l.bad[at+".url"] {
+			l.fail(l.config.Origin(at), at+".url", "is missing: name the base of the server's API, such as http://gpu-1:11434")
+		}
+		l.checkPatterns(at+".models", s.Models)
+	}
+	if r.LocalURL == "" {
+		delete(servers, "local")
+	}
+	names := map[string]string{}
+	for i := range r.Routes {
+		route, at := &r.Routes[i], element("promptRouter.routes", i)
+		l.checkName(at, route.Name, names)
+		l.checkPatterns(at+".models", route.Models)
+		l.checkPatterns(at+".callers", route.Callers)
+		if len(route.Use) == 0 && !l.bad[at+".use"] {
+			l.fail(l.config.Origin(at), at+".use", "is missing: name a server, or cloud")
+		}
+		for j, use := range route.Use {
+			for _, t := range strings.Split(use, "|") {
+				if name, _, _ := strings.Cut(strings.TrimSpace(t), "/"); servers[name] == "" {
+					l.contradiction(element(at+".use", j), "there is no server "+quote(name)+" in promptRouter.servers")
+				}
+			}
+		}
+		switch route.Prefer {
+		case "", "order", "cost", "latency":
+		default:
+			l.contradiction(at+".prefer", "use order, cost or latency")
 		}
 	}
 }

@@ -61,7 +61,8 @@ type Config struct {
 	AIService        AIService        `yaml:"aiService" doc:"The service ai-service, when the parts run apart."`
 	EscalationEngine EscalationEngine `yaml:"escalationEngine" doc:"The service escalation-engine, when the parts run apart."`
 	PromptRouter     PromptRouter     `yaml:"promptRouter" doc:"The service prompt-router: one address for language models, the local one and the cloud's."`
-	CloudProxy       CloudProxy       `yaml:"cloudProxy" doc:"The service cloud-proxy: the only one that holds a provider's key."`
+	CloudProxy       CloudProxy       `yaml:"cloudProxy" doc:"The service cloud-proxy: the only one that holds providers' keys."`
+	Gateway          Gateway          `yaml:"gateway" doc:"What prompt-router and cloud-proxy have in common as gateways of language models."`
 	Admin            Admin            `yaml:"admin" doc:"The service admin, when the parts run apart."`
 	Sync             Sync             `yaml:"sync" doc:"The service sync: scheduled jobs, when the parts run apart."`
 	Auth             Auth             `yaml:"auth" doc:"The keys by which services know each other, when the parts run apart. There is no default key."`
@@ -395,21 +396,109 @@ type EscalationEngine struct {
 
 // PromptRouter configures the service of that name.
 type PromptRouter struct {
-	Listen   string `yaml:"listen" default:":8009" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
-	LocalURL string `yaml:"localUrl" example:"http://ollama:11434/v1" doc:"OpenAI-compatible base of a model of your own; empty means none: everything goes to cloud-proxy."`
+	Listen      string        `yaml:"listen" default:":8009" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	URL         string        `yaml:"url" default:"http://prompt-router:8009" doc:"Where escalation-engine reaches it."`
+	LocalURL    string        `yaml:"localUrl" example:"http://ollama:11434/v1" doc:"OpenAI-compatible base of a model server of your own, which routes call local; empty means none: everything goes to cloud-proxy."`
+	LocalTokens int           `yaml:"localTokens" default:"0" min:"0" max:"10000000" doc:"Without promptRouter.routes: prompts of more tokens than this go to cloud-proxy instead; 0 means none do."`
+	Servers     []ModelServer `yaml:"servers" doc:"Several model servers of your own. Set in the file only."`
+	Routes      []ModelRoute  `yaml:"routes" doc:"Where calls go; the first that fits counts. Without any, calls go to your own servers, the least busy first, or to cloud-proxy where there are none. Set in the file only."`
+	Cache       bool          `yaml:"cache" default:"false" doc:"On every route: answer a call that is the same as an earlier one of the same caller, word by word, with the earlier answer."`
+	CacheBytes  Size          `yaml:"cacheBytes" default:"32MiB" min:"0" max:"64GiB" doc:"Memory for answers that may be given again."`
+	CacheAge    time.Duration `yaml:"cacheAge" default:"1h" min:"1s" max:"30d" doc:"How long an answer may be given again."`
+	Running     int           `yaml:"running" default:"64" min:"1" max:"100000" doc:"Calls that are answered at once."`
+	Waiting     int           `yaml:"waiting" default:"256" min:"0" max:"100000" doc:"Calls that wait for their turn, those of a route of higher priority first; further ones are refused with 429."`
+}
+
+// ModelServer is a model server of the owner's.
+type ModelServer struct {
+	Name        string        `yaml:"name" example:"gpu-1" doc:"Name in routes, metrics and logs; cloud and local are taken."`
+	Kind        string        `yaml:"kind" example:"ollama" doc:"ollama for Ollama's own API, compatible for any server that speaks OpenAI's: llama.cpp, vLLM, Ollama below /v1."`
+	URL         string        `yaml:"url" example:"http://gpu-1:11434" doc:"Base of its API: with /v1 for compatible, without for ollama."`
+	Key         string        `yaml:"key" secret:"true" doc:"Key at the server, if it wants one."`
+	Models      []string      `yaml:"models" doc:"Its models, exact or by a pattern; empty means any."`
+	Context     int           `yaml:"context" min:"0" max:"100000000" doc:"Tokens that prompt and answer may have together; 0 means that it is not bounded."`
+	Can         []string      `yaml:"can" enum:"tools,vision,json" doc:"What it can do beside text: tools, vision, json; empty means all."`
+	MaxInFlight int           `yaml:"maxInFlight" min:"0" max:"100000" doc:"Calls at once; 0 means 256."`
+	Timeout     time.Duration `yaml:"timeout" min:"0s" max:"1h" doc:"Time until an answer begins; 0 means 5m."`
+}
+
+// ModelRoute says where calls go that it fits.
+type ModelRoute struct {
+	Name      string   `yaml:"name" example:"small" doc:"Name in metrics, logs and explanations."`
+	Models    []string `yaml:"models" doc:"Models that the caller names, exact or by a pattern; empty means any."`
+	Callers   []string `yaml:"callers" doc:"Callers, such as escalation-engine or key:blog-search, or patterns; empty means any."`
+	MaxTokens int      `yaml:"maxTokens" min:"0" max:"100000000" doc:"Tokens of the prompt at most; 0 means any."`
+	Use       []string `yaml:"use" example:"[\"gpu-1/llama3.2:3b|gpu-2/llama3.2:3b\", cloud/gpt-5-mini]" doc:"Servers in the order in which they are tried, as SERVER or SERVER/MODEL, in quotes where the name has a colon; of those with | between them the least busy one first. cloud is cloud-proxy."`
+	Prefer    string   `yaml:"prefer" example:"cost" doc:"Another order: cost (the cheapest first) or latency (the quickest of late first); empty means as they are written."`
+	Cache     bool     `yaml:"cache" doc:"As promptRouter.cache, for this route."`
+	Priority  int      `yaml:"priority" min:"0" max:"1000" doc:"In the queue, the higher goes first."`
 }
 
 // CloudProxy configures the service of that name.
 type CloudProxy struct {
-	Listen   string   `yaml:"listen" default:":8008" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
-	URL      string   `yaml:"url" default:"http://cloud-proxy:8008" doc:"Where prompt-router reaches it."`
-	Provider Provider `yaml:"provider" doc:"Who runs the models."`
+	Listen       string        `yaml:"listen" default:":8008" format:"listen" doc:"Address of its authenticated API, host:port or unix:/path."`
+	URL          string        `yaml:"url" default:"http://cloud-proxy:8008" doc:"Where prompt-router reaches it."`
+	Provider     Provider      `yaml:"provider" doc:"Who runs the models, where it is one provider with one key."`
+	Providers    []NamedSeller `yaml:"providers" doc:"Several providers, beside or instead of cloudProxy.provider. Set in the file only."`
+	ProviderKeys []ProviderKey `yaml:"providerKeys" doc:"Further keys of providers, of which each call takes one by weight. Set in the file only."`
 }
 
 // Provider says who runs the cloud's models.
 type Provider struct {
-	URL string `yaml:"url" default:"https://api.openai.com/v1" doc:"OpenAI-compatible base of the provider; nothing else is ever reached."`
-	Key string `yaml:"key" secret:"true" doc:"Key at the provider; empty means that every call is refused."`
+	Kind   string   `yaml:"kind" default:"openai" enum:"openai,anthropic,gemini,mistral,compatible" doc:"Whose API it is; compatible is any server that speaks OpenAI's."`
+	URL    string   `yaml:"url" example:"https://api.openai.com/v1" doc:"Base of the provider's API; empty means the kind's own. Nothing but the named bases is ever reached."`
+	Key    string   `yaml:"key" secret:"true" doc:"Key at the provider; empty means that the provider is not asked."`
+	Models []string `yaml:"models" example:"[gpt-5-mini, fast=gpt-5-nano]" doc:"Models that callers may name, exact, by a pattern such as gpt-5*, or name=the provider's name; empty means all."`
+}
+
+// NamedSeller is one of several providers.
+type NamedSeller struct {
+	Name        string        `yaml:"name" example:"anthropic" doc:"Name in metrics and logs; a caller can ask for NAME/MODEL."`
+	Kind        string        `yaml:"kind" example:"anthropic" doc:"As cloudProxy.provider.kind."`
+	URL         string        `yaml:"url" doc:"As cloudProxy.provider.url."`
+	Key         string        `yaml:"key" secret:"true" doc:"As cloudProxy.provider.key; a compatible server needs none."`
+	Models      []string      `yaml:"models" doc:"As cloudProxy.provider.models. Of several providers that have a model the first is asked first."`
+	MaxInFlight int           `yaml:"maxInFlight" min:"0" max:"100000" doc:"Calls at once; 0 means 256."`
+	Timeout     time.Duration `yaml:"timeout" min:"0s" max:"1h" doc:"Time until an answer begins; 0 means 5m."`
+}
+
+// ProviderKey is a further key of a provider.
+type ProviderKey struct {
+	Provider string `yaml:"provider" example:"anthropic" doc:"Name of the provider, or of the kind for cloudProxy.provider."`
+	Key      string `yaml:"key" secret:"true" doc:"The key."`
+	Weight   int    `yaml:"weight" min:"0" max:"1000" doc:"Its share of the calls beside the provider's other keys; 0 means 1, which is that of the first key."`
+}
+
+// Gateway configures what gateways of language models have in common.
+type Gateway struct {
+	Keys          []ModelKey   `yaml:"keys" doc:"Keys of programs that use the gateways, and the bounds of every caller. Set in the file only."`
+	Prices        []ModelPrice `yaml:"prices" doc:"Prices of models, above those of the table that comes with the program. Set in the file only."`
+	Retries       int          `yaml:"retries" default:"2" min:"0" max:"10" doc:"Further rounds of attempts when every server of a call is busy or fails."`
+	UnknownFields string       `yaml:"unknownFields" default:"pass" enum:"pass,refuse" doc:"What happens to fields of a call that the gateway does not know."`
+	AnswerTokens  int          `yaml:"answerTokens" default:"4096" min:"1" max:"1000000" doc:"Tokens that are reserved of a budget for an answer whose length the call does not bound."`
+	MaxInFlight   int          `yaml:"maxInFlight" default:"1024" min:"1" max:"100000" doc:"Calls at once."`
+	RequestBytes  Size         `yaml:"requestBytes" default:"4MiB" min:"1KiB" max:"64MiB" doc:"Largest call, which is held in memory."`
+	AccessLog     bool         `yaml:"accessLog" default:"true" doc:"Log each call: who, which model, how long, how many tokens and what it cost, but nothing of what it says."`
+	LogPrompts    bool         `yaml:"logPrompts" default:"false" doc:"Log what calls say as well."`
+}
+
+// ModelKey is a caller of a gateway and its bounds.
+type ModelKey struct {
+	Name          string   `yaml:"name" example:"blog-search" doc:"Name of the caller in logs and budgets; prompt-router, escalation-engine and operator are those callers, which have keys already."`
+	Hash          string   `yaml:"hash" example:"sha256:…" doc:"SHA-256 of the key in hexadecimal, as quickthorn llm key prints it."`
+	Models        []string `yaml:"models" doc:"Models that it may name, exact or by a pattern such as gpt-5*; empty means all."`
+	PerMinute     int      `yaml:"requestsPerMinute" min:"0" max:"1000000" doc:"Calls a minute, at each replica; 0 means no bound."`
+	PerDay        int      `yaml:"requestsPerDay" min:"0" max:"1000000000" doc:"Calls a day (UTC), over all replicas; 0 means no bound."`
+	TokensPerDay  int      `yaml:"tokensPerDay" min:"0" max:"1000000000000" doc:"Tokens of prompts and answers a day (UTC), over all replicas; 0 means no bound."`
+	DollarsPerDay float64  `yaml:"dollarsPerDay" min:"0" max:"100000" doc:"Cost a day (UTC) in US dollars, over all replicas; 0 means no bound."`
+}
+
+// ModelPrice is what a model costs.
+type ModelPrice struct {
+	Model  string  `yaml:"model" example:"house-model" doc:"The model's name at the provider."`
+	Input  float64 `yaml:"input" min:"0" max:"100000" doc:"US dollars for a million tokens of the prompt."`
+	Cached float64 `yaml:"cached" min:"0" max:"100000" doc:"US dollars for a million tokens of the prompt that the provider had in its cache; 0 means as input."`
+	Output float64 `yaml:"output" min:"0" max:"100000" doc:"US dollars for a million tokens of the answer."`
 }
 
 // Admin configures the service of that name.

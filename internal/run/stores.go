@@ -2,11 +2,9 @@ package run
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -14,6 +12,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/keyfile"
 	"github.com/quickthorn/quickthorn/internal/queue"
 	"github.com/quickthorn/quickthorn/internal/record"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/service"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/store/embedded"
@@ -53,27 +52,15 @@ func openState(ctx context.Context, s *service.Service) (store.State, queue.Queu
 
 // openRedis prepares the connection to Redis; nothing is connected yet.
 func openRedis(c *config.Config, log *slog.Logger) (store.State, error) {
-	r := &c.State.Redis
-	addresses := make([]string, len(r.Addresses))
-	for i, a := range r.Addresses {
-		addresses[i] = strings.TrimPrefix(a, "unix:")
+	r, err := redisconn.Configured(&c.State.Redis)
+	if err != nil {
+		return nil, err
 	}
-	o := redis.Options{
-		Addresses: addresses, Username: r.Username, Password: r.Password, DB: r.DB, SentinelMaster: r.SentinelMaster,
+	st, err := redis.Open(context.Background(), redis.Options{
+		Addresses: r.Addresses, Username: r.Username, Password: r.Password, DB: r.DB, TLS: r.TLS, SentinelMaster: r.SentinelMaster,
 		SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword, Cluster: r.Cluster, Prefix: r.Prefix,
 		QueueBytes: int64(c.Intake.QueueBytes), Log: log, Now: time.Now,
-	}
-	if r.TLS {
-		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-		if r.CAFile != "" {
-			pool, err := service.Authority(r.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("state.redis.caFile: %w", err)
-			}
-			o.TLS.RootCAs = pool
-		}
-	}
-	st, err := redis.Open(context.Background(), o)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("state.redis: %w", err)
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -28,6 +29,11 @@ func (s *Service) Callers(make bool) (*auth.Callers, error) {
 	}
 	for i := range c.Intake.Sources {
 		keys = append(keys, auth.Key{Caller: auth.SourcePrefix + c.Intake.Sources[i].Name, Key: c.Intake.Sources[i].Key})
+	}
+	for i := range c.Gateway.Keys {
+		if k := &c.Gateway.Keys[i]; k.Hash != "" {
+			keys = append(keys, auth.Key{Caller: auth.ModelKeyPrefix + k.Name, Hash: strings.TrimPrefix(k.Hash, config.HashPrefix)})
+		}
 	}
 	return auth.New(keys...)
 }

@@ -307,19 +307,23 @@ type Offer struct {
 	Document openapi.Document // nil: none
 	// Caller is who calls, besides the operator. Key is its key, and KeyPath the setting of that.
 	Caller, Key, KeyPath string
+	// More are further callers; where there are some, Caller may be unknown.
+	More []string
 }
 
 // ServeOffer serves an API on the service's own port, and health and metrics on the private listener. It is an error if the
 // caller could not be known.
 func (s *Service) ServeOffer(ctx context.Context, o Offer) error {
-	if err := NeedKey(o.KeyPath, o.Key, "internal.caFile", s.Config.Internal.CAFile, "this service must know "+o.Caller); err != nil {
-		return err
+	if len(o.More) == 0 {
+		if err := NeedKey(o.KeyPath, o.Key, "internal.caFile", s.Config.Internal.CAFile, "this service must know "+o.Caller); err != nil {
+			return err
+		}
 	}
 	callers, err := s.Callers(false)
 	if err != nil {
 		return err
 	}
-	if err := s.ListenAPI(ctx, o.Address, callers.Handler(auth.Group{API: o.API, Callers: []string{o.Caller}}), o.Document); err != nil {
+	if err := s.ListenAPI(ctx, o.Address, callers.Handler(auth.Group{API: o.API, Callers: append([]string{o.Caller}, o.More...)}), o.Document); err != nil {
 		return err
 	}
 	return s.ListenPrivate(ctx, callers, nil, nil)

@@ -177,7 +177,7 @@ func TestSecretsReachOnlyWhoNeedsThem(t *testing.T) {
 		"QUICKTHORN_ALERTS_SLACK_URL":                    {"ai_service"},
 		"QUICKTHORN_ALERTS_WEBHOOK_SECRET":               {"ai_service"},
 		"QUICKTHORN_TARPIT_SEED":                         {"proxy", "tarpit"},
-		"REDIS_PASSWORD":                                 {"ai_service", "redis"},
+		"REDIS_PASSWORD":                                 {"ai_service", "cloud_proxy", "prompt_router", "redis"},
 		"POSTGRES_PASSWORD":                              {"ai_service", "postgres", "sync"},
 		"GRAFANA_PASSWORD":                               {"grafana"},
 	}

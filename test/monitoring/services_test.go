@@ -84,7 +84,7 @@ type service struct {
 // services are all services on embedded stores, and the whole in one process, in front of one site.
 type services struct {
 	dir, program string
-	site         *httptest.Server
+	site, model  *httptest.Server
 	all          []*service
 	listen       map[string]string // where services listen, by job
 }
@@ -97,6 +97,11 @@ func startServices() (*services, error) {
 	}
 	s := &services{dir: dir, program: filepath.Join(dir, "quickthorn"), listen: map[string]string{}}
 	s.site = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<title>site</title>a page") }))
+	s.model = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, `data: {"id":"1","model":"gpt-5-mini","choices":[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}]}`+"\n\n")
+		io.WriteString(w, `data: {"id":"1","model":"gpt-5-mini","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}`+"\n\ndata: [DONE]\n\n")
+	}))
 	build := exec.Command("go", "build", "-o", s.program, "./cmd/quickthorn")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
@@ -117,7 +122,8 @@ func startServices() (*services, error) {
 		args []string
 		env  []string
 	}{
-		{"cloud_proxy", []string{"cloud-proxy", "--set", "cloudProxy.listen=" + s.listen["cloud_proxy"]}, []string{"QUICKTHORN_AUTH_PROMPT_ROUTER_KEY=" + routerKey}},
+		{"cloud_proxy", []string{"cloud-proxy", "--set", "cloudProxy.listen=" + s.listen["cloud_proxy"], "--set", "cloudProxy.provider.kind=compatible", "--set", "cloudProxy.provider.url=" + s.model.URL},
+			[]string{"QUICKTHORN_AUTH_PROMPT_ROUTER_KEY=" + routerKey}},
 		{"prompt_router", []string{"prompt-router", "--set", "promptRouter.listen=" + s.listen["prompt_router"], "--set", "cloudProxy.url=http://" + s.listen["cloud_proxy"]},
 			[]string{"QUICKTHORN_AUTH_PROMPT_ROUTER_KEY=" + routerKey, "QUICKTHORN_AUTH_ESCALATION_ENGINE_KEY=" + engineKey}},
 		{"escalation_engine", []string{"escalation-engine", "--set", "escalationEngine.listen=" + s.listen["escalation_engine"], "--set", "reputation.lists=" + list},
@@ -188,6 +194,7 @@ func (s *services) stop() {
 		}
 	}
 	s.site.Close()
+	s.model.Close()
 	os.RemoveAll(s.dir)
 }
 
@@ -227,7 +234,7 @@ func (s *services) use() error {
 		{"a crawler that is only observed", whole, crawler, "", http.StatusOK},
 		{"a scraper's case", "http://" + s.listen["escalation_engine"] + "/v1/judge", key(intakeKey), scraperCase, http.StatusOK},
 		{"a doubtful case", "http://" + s.listen["escalation_engine"] + "/v1/judge", key(intakeKey), doubtfulCase, http.StatusOK},
-		{"a question to a model without a provider's key", "http://" + s.listen["prompt_router"] + "/v1/chat/completions", key(engineKey), `{"model":"m","messages":[{"role":"user","content":"hi"}]}`, http.StatusServiceUnavailable},
+		{"a question to a model", "http://" + s.listen["prompt_router"] + "/v1/chat/completions", key(engineKey), `{"model":"gpt-5-mini","stream":true,"messages":[{"role":"user","content":"hi"}]}`, http.StatusOK},
 	} {
 		if err := eventually(func() error { return ask(c.url, c.header, c.body, c.want) }); err != nil {
 			return fmt.Errorf("%s: %w", c.what, err)

@@ -46,6 +46,9 @@ type Request struct {
 
 	// Extra has the fields that are none of these, by name.
 	Extra map[string]json.RawMessage `json:"-"`
+	// Raw is what ParseRequest read; nil where the call was made otherwise. Who changes the call sets it to nil, but for Model and Stream, which
+	// providers look at by themselves.
+	Raw []byte `json:"-"`
 }
 
 // StreamOptions say what a stream has beside the answer.
@@ -262,6 +265,7 @@ func ParseRequest(b []byte) (*Request, error) {
 	if len(all) > 0 {
 		r.Extra = all
 	}
+	r.Raw = b
 	return &r, r.check()
 }
 
@@ -375,6 +379,9 @@ type Response struct {
 	Model   string   `json:"model"`
 	Choices []Choice `json:"choices"`
 	Usage   *Usage   `json:"usage,omitempty"`
+
+	// Raw is the answer as the provider wrote it, where that has this form already: it may say more than the fields do. nil otherwise.
+	Raw []byte `json:"-"`
 }
 
 // Choice is one answer of several.
@@ -411,6 +418,9 @@ type Chunk struct {
 	Model   string        `json:"model"`
 	Choices []ChunkChoice `json:"choices"`
 	Usage   *Usage        `json:"usage,omitempty"` // of the last piece, which has no choices
+
+	// Raw is the piece as the provider wrote it, where that has this form already; nil otherwise. It is good as long as the piece is.
+	Raw []byte `json:"-"`
 }
 
 // ChunkChoice is what a piece adds to an answer.

@@ -9,9 +9,10 @@ import (
 // Command runs cloud-proxy: as a subcommand of quickthorn, and as a program of its own.
 func Command(env *command.Environment) *cobra.Command {
 	return &cobra.Command{
-		Use: "cloud-proxy", Short: "The holder of keys: carries calls of language models to their provider", Args: command.NoArgs,
-		Long: `The holder of keys: carries calls of language models to their provider. No other service knows cloudProxy.provider.key. Its API,
-POST /v1/chat/completions, is on cloudProxy.listen (:8008), health and metrics on private.listen. Only prompt-router and the operator may call it.`,
+		Use: "cloud-proxy", Short: "The holder of keys: carries calls of language models to their providers", Args: command.NoArgs,
+		Long: `The holder of keys: carries calls of language models to their providers. No other service knows the keys of cloudProxy.provider and
+cloudProxy.providers. Its API, that of OpenAI below /v1/, is on cloudProxy.listen (:8008), health and metrics on private.listen. prompt-router, the operator and
+the programs of gateway.keys may call it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return command.Serve(cmd.Context(), env, nil, Open)
 		},

@@ -88,6 +88,9 @@ func (a *Anthropic) Call(r *chat.Request, key string) (*Call, error) {
 	if err := anthropicTools(r, body); err != nil {
 		return nil, err
 	}
+	if err := extras(r, body); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(body)
 	return &Call{Path: "/v1/messages", Header: header("X-Api-Key", key, "Anthropic-Version", anthropicVersion), Body: b}, err
 }

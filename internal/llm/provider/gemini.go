@@ -93,6 +93,9 @@ func (g *Gemini) Call(r *chat.Request, key string) (*Call, error) {
 		body["generationConfig"] = config
 	}
 	geminiTools(r, body)
+	if err := extras(r, body); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(body)
 	method := ":generateContent"
 	if r.Stream {

@@ -16,30 +16,85 @@ import (
 // which differs in a few names (https://docs.mistral.ai/api).
 type OpenAI struct {
 	Mistral bool
+	// Compatible is for servers that only know the older name of the answer's bound, max_tokens, which OpenAI's newer models refuse.
+	Compatible bool
 }
 
-// Call implements Provider. The usage of a stream is always asked for: it is metered.
+// bound is the name of the answer's bound in tokens, and the one that it has elsewhere.
+func (o *OpenAI) bound() (name, other string) {
+	if o.Mistral || o.Compatible {
+		return "max_tokens", "max_completion_tokens"
+	}
+	return "max_completion_tokens", "max_tokens"
+}
+
+// Call implements Provider. What the caller wrote goes on as it was written, but for the model's name and for what this API wants otherwise; the usage of
+// a stream is always asked for: it is metered.
 func (o *OpenAI) Call(r *chat.Request, key string) (*Call, error) {
+	b, err := o.body(r)
+	if err != nil {
+		return nil, err
+	}
+	return &Call{Path: "/chat/completions", Header: o.header(key), Body: b}, nil
+}
+
+func (o *OpenAI) header(key string) http.Header {
+	h := header()
+	if key != "" {
+		h.Set("Authorization", "Bearer "+key)
+	}
+	return h
+}
+
+func (o *OpenAI) body(r *chat.Request) ([]byte, error) {
 	q := *r
 	if q.Stream && !o.Mistral { // Mistral always tells, and knows no such option
 		q.StreamOptions = &chat.StreamOptions{IncludeUsage: true}
 	} else {
 		q.StreamOptions = nil
 	}
-	b, err := json.Marshal(&q)
-	if err != nil {
-		return nil, err
+	raw := r.Raw
+	if raw == nil {
+		b, err := json.Marshal(&q)
+		if err != nil {
+			return nil, err
+		}
+		raw = b
 	}
 	if o.Mistral {
-		if b, err = renamed(b, r); err != nil {
+		return renamed(raw, r)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, err
+	}
+	name, other := o.bound()
+	_, named := all[other]
+	var model string
+	if json.Unmarshal(all["model"], &model) == nil && model == r.Model && !r.Stream && !named {
+		return raw, nil
+	}
+	if named {
+		if all[name] == nil {
+			all[name] = all[other]
+		}
+		delete(all, other)
+	}
+	return rewritten(all, &q)
+}
+
+// rewritten is the call with the model, and with the options of the stream.
+func rewritten(all map[string]json.RawMessage, q *chat.Request) (_ []byte, err error) {
+	if all["model"], err = json.Marshal(q.Model); err != nil {
+		return nil, err
+	}
+	delete(all, "stream_options")
+	if q.StreamOptions != nil {
+		if all["stream_options"], err = json.Marshal(q.StreamOptions); err != nil {
 			return nil, err
 		}
 	}
-	h := header()
-	if key != "" {
-		h.Set("Authorization", "Bearer "+key)
-	}
-	return &Call{Path: "/chat/completions", Header: h, Body: b}, nil
+	return json.Marshal(all)
 }
 
 // renamed has the names that Mistral gives to things, and none that it does not know.
@@ -48,13 +103,20 @@ func renamed(b []byte, r *chat.Request) ([]byte, error) {
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, err
 	}
+	model, err := json.Marshal(r.Model)
+	if err != nil {
+		return nil, err
+	}
+	all["model"] = model
 	for from, to := range map[string]string{"max_completion_tokens": "max_tokens", "seed": "random_seed"} {
 		if v, ok := all[from]; ok {
 			all[to] = v
 			delete(all, from)
 		}
 	}
-	delete(all, "user")
+	for _, name := range []string{"user", "stream_options"} {
+		delete(all, name)
+	}
 	if c := r.ToolChoice; c != nil && c.Mode == "required" {
 		all["tool_choice"] = json.RawMessage(`"any"`)
 	}
@@ -70,9 +132,11 @@ func (o *OpenAI) Response(body []byte) (*chat.Response, error) {
 	if len(in.Choices) == 0 {
 		return nil, fmt.Errorf("%w: it has no choices", errAnswer)
 	}
-	in.Object = chat.ObjectResponse
+	in.Object, in.Raw = chat.ObjectResponse, body
 	for i := range in.Choices {
-		in.Choices[i].FinishReason = openAIFinish(in.Choices[i].FinishReason)
+		if c := &in.Choices[i]; c.FinishReason != openAIFinish(c.FinishReason) {
+			c.FinishReason, in.Raw = openAIFinish(c.FinishReason), nil
+		}
 	}
 	return &in, nil
 }
@@ -161,13 +225,15 @@ func (s *openAIStream) Next() (*chat.Chunk, error) {
 			return nil, failure(http.StatusBadGateway, in.Error.Message, in.Error.Type, "")
 		}
 		s.chunk = in.Chunk
-		s.chunk.Object = chat.ObjectChunk
+		s.chunk.Object, s.chunk.Raw = chat.ObjectChunk, e.Data
 		if s.chunk.Choices == nil {
 			s.chunk.Choices = []chat.ChunkChoice{}
 		}
 		for i := range s.chunk.Choices {
 			if c := &s.chunk.Choices[i]; c.FinishReason != nil && *c.FinishReason != "" {
-				c.FinishReason = finish(openAIFinish(*c.FinishReason))
+				if reason := openAIFinish(*c.FinishReason); reason != *c.FinishReason {
+					c.FinishReason, s.chunk.Raw = &reason, nil
+				}
 				s.finished = true
 			} else {
 				c.FinishReason = nil

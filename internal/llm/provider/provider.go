@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,11 @@ type Provider interface {
 	Error(status int, body []byte) *chat.Error
 }
 
+// Streamer is a provider whose streams are of another media type than text/event-stream.
+type Streamer interface {
+	StreamMedia() string
+}
+
 // Stream is an answer that comes in pieces.
 type Stream interface {
 	// Next returns the next piece; it is good until the next call.
@@ -52,9 +58,13 @@ func Named(name string) (p Provider, base string, err error) {
 	case "gemini":
 		return &Gemini{Now: time.Now}, "https://generativelanguage.googleapis.com", nil
 	case "compatible":
+		return &OpenAI{Compatible: true}, "", nil
+	case "gateway":
 		return &OpenAI{}, "", nil
+	case "ollama":
+		return Ollama{}, "", nil
 	}
-	return nil, "", fmt.Errorf("provider %.40q: want openai, anthropic, gemini, mistral or compatible", name)
+	return nil, "", fmt.Errorf("provider %.40q: want openai, anthropic, gemini, mistral, ollama, compatible, or gateway for cloud-proxy", name)
 }
 
 // unable is the error of a call that the provider cannot do.
@@ -119,3 +129,33 @@ func header(pairs ...string) http.Header {
 
 // finish is a reason as chunks have it.
 func finish(reason string) *string { return &reason }
+
+// dropped are OpenAI's options that change nothing of an answer where they are left out.
+var dropped = []string{"metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier", "verbosity", "user"}
+
+// unmet are OpenAI's options that a caller relies on, by the value that asks for nothing ("" for none).
+var unmet = map[string]string{
+	"n": "1", "logprobs": "false", "top_logprobs": "0", "logit_bias": "{}", "presence_penalty": "0", "frequency_penalty": "0", "modalities": `["text"]`,
+	"audio": "", "prediction": "", "web_search_options": "", "functions": "[]", "function_call": "", "reasoning_effort": "",
+}
+
+// extras writes what the gateway has no field for into the call of a provider whose form is another: OpenAI's options are left out or refused, and
+// whatever else there is goes on as it is, since the caller may mean just this provider.
+func extras(r *chat.Request, body object) error {
+	for name, value := range r.Extra {
+		if nothing, ok := unmet[name]; ok {
+			if v := string(value); v != "null" && v != nothing {
+				return unable(name, "%s: this provider cannot do that", name)
+			}
+			continue
+		}
+		if slices.Contains(dropped, name) {
+			continue
+		}
+		if _, taken := body[name]; taken {
+			return unable(name, "%.80s: the gateway writes this itself for this provider", name)
+		}
+		body[name] = value
+	}
+	return nil
+}

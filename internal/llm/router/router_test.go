@@ -1,7 +1,6 @@
 package router_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,221 +10,327 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/quickthorn/quickthorn/internal/auth"
-	"github.com/quickthorn/quickthorn/internal/llm/cloud"
+	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/llm/backend"
+	"github.com/quickthorn/quickthorn/internal/llm/gateway"
+	"github.com/quickthorn/quickthorn/internal/llm/llmtest"
 	"github.com/quickthorn/quickthorn/internal/llm/router"
+	"github.com/quickthorn/quickthorn/internal/llm/tokens"
 )
 
 const (
-	providerKey = "sk-provider-0123456789abcdef"
-	routerKey   = "router-key-0123456789abcdef"
-	engineKey   = "engine-key-0123456789abcdef"
-	question    = `{"model":"m","messages":[]}`
+	engineKey = "engine-key-0123456789abcdef"
+	routerKey = "router-key-0123456789abcdef"
 )
 
-// guard mounts an API for one caller.
-func guard(t *testing.T, api interface{ Register(*http.ServeMux) }, caller, key string) http.Handler {
-	t.Helper()
-	callers, err := auth.New(auth.Key{Caller: caller, Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return callers.Handler(auth.Group{API: api, Callers: []string{caller}})
+// front is prompt-router in front of fakes.
+type front struct {
+	*httptest.Server
+	router *router.Router
 }
 
-// newRouter returns a router, mounted as the service does, and its log.
-func newRouter(t *testing.T, o router.Options) (http.Handler, *router.API, *bytes.Buffer) {
+// load reads a configuration as the program does.
+func load(t testing.TB, text string) *config.Config {
 	t.Helper()
-	log := new(bytes.Buffer)
-	o.Log, o.Now = slog.New(slog.NewTextHandler(log, nil)), time.Now
-	a, err := router.New(o)
+	c, err := config.Load(config.LoadOptions{Required: true, File: "quickthorn.yaml", ReadFile: func(name string) ([]byte, error) { return []byte(text), nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.Close)
-	return guard(t, a, auth.EscalationEngine, engineKey), a, log
+	return c
 }
 
-// newCloud starts a cloud-proxy in front of a provider.
-func newCloud(t *testing.T, key string, provider http.HandlerFunc) *httptest.Server {
+func serve(t testing.TB, c *config.Config, change func(*gateway.Options)) *front {
 	t.Helper()
-	p := httptest.NewServer(provider)
-	t.Cleanup(p.Close)
-	a, err := cloud.New(cloud.Options{ProviderURL: p.URL + "/v1", ProviderKey: key, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	log := slog.New(slog.DiscardHandler)
+	r, err := router.Configured(c, nil, backend.NewMetrics(), log, &tokens.Counter{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(guard(t, a, auth.PromptRouter, routerKey))
+	o := gateway.Options{Chooser: r, Metrics: gateway.NewMetrics(), Log: log, Now: time.Now, Random: func() float64 { return 0 }}
+	if change != nil {
+		change(&o)
+	}
+	callers, err := auth.New(auth.Key{Caller: auth.EscalationEngine, Key: engineKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{router: r}
+	f.Server = httptest.NewServer(callers.Handler(auth.Group{API: gateway.New(o), Callers: []string{auth.EscalationEngine}}))
 	t.Cleanup(func() {
-		s.Close()
-		a.Close()
+		f.Close()
+		r.Close()
 	})
-	return s
+	return f
 }
 
-func ask(h http.Handler, key string) *httptest.ResponseRecorder {
-	q := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(question))
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+key)
-	q.Header.Set("X-Request-Id", "abc-1")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, q)
-	return w
-}
-
-// model answers who it is and what it was sent.
-func model(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, q *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		const form = `{"by":"%s","at":"%s","authorization":"%s","id":"%s"}`
-		fmt.Fprintf(w, form, name, q.RequestURI, q.Header.Get("Authorization"), q.Header.Get("X-Request-Id"))
-	}
-}
-
-func TestALocalModelIsPreferred(t *testing.T) {
-	t.Parallel()
-	local := httptest.NewServer(model("local"))
-	t.Cleanup(local.Close)
-	c := newCloud(t, providerKey, model("provider"))
-	masked := strings.Repeat("*", len(providerKey))
-	tests := []struct {
-		name   string
-		o      router.Options
-		want   string
-		target string
-	}{
-		{
-			"both", router.Options{LocalURL: local.URL + "/v1", CloudURL: c.URL, CloudKey: routerKey},
-			`{"by":"local","at":"/v1/chat/completions","authorization":"","id":"abc-1"}`, "local",
-		},
-		{
-			"cloud only", router.Options{CloudURL: c.URL + "/", CloudKey: routerKey},
-			`{"by":"provider","at":"/v1/chat/completions","authorization":"Bearer ` + masked + `","id":"abc-1"}`, "cloud",
-		},
-	}
-	for _, tt := range tests {
-		h, a, log := newRouter(t, tt.o)
-		if w := ask(h, engineKey); w.Code != 200 || w.Body.String() != tt.want {
-			t.Errorf("%s: %d %s, want %s", tt.name, w.Code, w.Body, tt.want)
-		}
-		if w := ask(h, routerKey); w.Code != 401 {
-			t.Errorf("%s: a stranger: %d", tt.name, w.Code)
-		}
-		if !strings.Contains(log.String(), "target="+tt.target) {
-			t.Errorf("%s: the log does not say where calls go: %s", tt.name, log)
-		}
-		r := prometheus.NewRegistry()
-		r.MustRegister(a)
-		families, err := r.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		counted := false
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				if !strings.Contains(m.String(), `name:"target"`) || !strings.Contains(m.String(), `value:"`+tt.target+`"`) {
-					t.Errorf("%s: %s is not about %s: %s", tt.name, f.GetName(), tt.target, m)
-				}
-				counted = counted || f.GetName() == "quickthorn_llm_requests_total" && m.GetCounter().GetValue() == 1
-			}
-		}
-		if !counted {
-			t.Errorf("%s: the call was not counted", tt.name)
-		}
-	}
-}
-
-func TestAStreamPassesThroughBoth(t *testing.T) {
-	t.Parallel()
-	next := make(chan struct{}, 1)
-	c := newCloud(t, providerKey, func(w http.ResponseWriter, q *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		for _, event := range []string{"data: {\"a\":1}\n\n", "data: [DONE]\n\n"} {
-			select {
-			case <-next:
-			case <-q.Context().Done():
-				return
-			}
-			_, _ = io.WriteString(w, event)
-			_ = http.NewResponseController(w).Flush()
-		}
-	})
-	h, _, _ := newRouter(t, router.Options{CloudURL: c.URL, CloudKey: routerKey})
-	s := httptest.NewServer(h)
-	defer s.Close()
-	q, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/v1/chat/completions", strings.NewReader(question))
+// ask makes a call and returns the answer with its body.
+func (f *front) ask(t testing.TB, path, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + engineKey}}
-	next <- struct{}{}
-	resp, err := s.Client().Do(q)
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Authorization", "Bearer "+engineKey)
+	for i := 0; i < len(headers); i += 2 {
+		q.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := f.Client().Do(q)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	first := make([]byte, len("data: {\"a\":1}\n\n"))
-	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "data: {\"a\":1}\n\n" {
-		t.Fatalf("%q %v", first, err)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	next <- struct{}{}
-	if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "data: [DONE]\n\n" {
-		t.Errorf("%q %v", rest, err)
+	return resp, string(b)
+}
+
+func call(model, text, more string) string {
+	return fmt.Sprintf(`{"model":%q,%s"messages":[{"role":"user","content":%q}]}`, model, more, text)
+}
+
+// fakes are two local servers and a cloud-proxy, which speaks as OpenAI does.
+func fakes(t testing.TB) (small, large, cloud *llmtest.Fake) {
+	return llmtest.New(t, "ollama"), llmtest.New(t, "compatible"), llmtest.New(t, "compatible")
+}
+
+func routed(small, large, cloud *llmtest.Fake) string {
+	return fmt.Sprintf(`
+auth: {promptRouter: {key: %s}}
+cloudProxy: {url: %q}
+gateway:
+  prices: [{model: cheap, input: 0.1, output: 0.2}, {model: dear, input: 10, output: 20}]
+promptRouter:
+  servers:
+    - {name: small, kind: ollama, url: %q, models: [llama], context: 2000, can: [json]}
+    - {name: large, kind: compatible, url: %q, models: ["qwen*"]}
+  routes:
+    - {name: engine-only, models: [secret], callers: [somebody-else], use: [large/qwen-1]}
+    - {name: frugal, models: [frugal], prefer: cost, use: [cloud/dear, cloud/cheap]}
+    - {name: local, models: [auto], maxTokens: 1000, use: [small/llama]}
+    - {name: big, models: [auto, "gpt-*"], use: [cloud/gpt-5-mini, large/qwen-1]}
+`, routerKey, cloud.URL, small.URL, large.Base())
+}
+
+func TestCallsGoWhereTheRoutesSay(t *testing.T) {
+	t.Parallel()
+	small, large, cloud := fakes(t)
+	f := serve(t, load(t, routed(small, large, cloud)), nil)
+	long := strings.Repeat("word ", 1400)
+	image := `{"model":"auto","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}`
+	tool := `"tools":[{"type":"function","function":{"name":"f"}}],`
+	tests := []struct {
+		name, body string
+		headers    []string
+		server     string
+		model      string
+		why        string
+	}{
+		{"a short prompt", call("auto", "hello", ""), nil, "small", "llama", "went to small: route local fits"},
+		{"a long prompt", call("auto", long, ""), nil, "cloud", "gpt-5-mini", "went to cloud: 1,40"},
+		{"a short prompt with tools", call("auto", "hello", tool), nil, "cloud", "gpt-5-mini", "went to cloud: small knows no tools"},
+		{"an image", image, nil, "cloud", "gpt-5-mini", "went to cloud: 1,107 tokens > local limit 1,000"},
+		{"a form in JSON", call("auto", "hello", `"response_format":{"type":"json_object"},`), nil, "small", "llama", ""},
+		{"a long answer", call("auto", "hello", `"max_completion_tokens":3000,`), nil, "cloud", "gpt-5-mini", "small has a context of 2,000 tokens"},
+		{"a long prompt that is to stay", call("auto", long, ""), []string{gateway.PrivacyHeader, gateway.LocalOnly}, "large", "qwen-1", "went to large: 1,40"},
+		{"another name", call("gpt-4", "hello", ""), nil, "cloud", "gpt-5-mini", "went to cloud: route big fits"},
+		{"the cheaper one", call("frugal", "hello", ""), nil, "cloud", "cheap", "went to cloud: it has the lowest cost"},
+	}
+	by := map[string]*llmtest.Fake{"small": small, "large": large, "cloud": cloud}
+	for _, tt := range tests {
+		before := len(by[tt.server].Calls())
+		resp, body := f.ask(t, "/v1/chat/completions", tt.body, tt.headers...)
+		calls := by[tt.server].Calls()
+		why := resp.Header.Get("X-Quickthorn-Why")
+		if resp.StatusCode != 200 || len(calls) != before+1 || calls[before].Body["model"] != tt.model || !strings.Contains(why, tt.why) {
+			t.Errorf("%s: %d %s; asked %d times; %s", tt.name, resp.StatusCode, body, len(calls)-before, why)
+		}
+	}
+	for _, c := range cloud.Calls() {
+		if c.Key != routerKey {
+			t.Errorf("cloud-proxy saw the key %q", c.Key)
+		}
+	}
+	for _, c := range append(small.Calls(), large.Calls()...) {
+		if c.Key != "" || strings.Contains(fmt.Sprint(c.Header), engineKey) {
+			t.Errorf("a local server saw a key: %v", c.Header)
+		}
+	}
+	for name, body := range map[string]string{"nobody's model": call("nothing", "x", ""), "another caller's": call("secret", "x", "")} {
+		if resp, got := f.ask(t, "/v1/chat/completions", body); resp.StatusCode != 404 || !strings.Contains(got, "model_not_found") {
+			t.Errorf("%s: %d %s", name, resp.StatusCode, got)
+		}
+	}
+	resp, got := f.ask(t, "/v1/chat/completions", call("frugal", "x", ""), gateway.PrivacyHeader, gateway.LocalOnly)
+	if resp.StatusCode != 400 || !strings.Contains(got, "cloud is not the owner's own, and the call is to stay local") {
+		t.Errorf("nobody may answer: %d %s", resp.StatusCode, got)
 	}
 }
 
-func TestWhatIsWrongWithTheTargetIsSaid(t *testing.T) {
+func TestAnotherServerAnswersWhereOneIsAway(t *testing.T) {
 	t.Parallel()
-	away := httptest.NewServer(nil)
-	away.Close()
-	stranger := newCloud(t, providerKey, func(http.ResponseWriter, *http.Request) { t.Error("the provider was asked") })
-	keyless := newCloud(t, "", func(http.ResponseWriter, *http.Request) { t.Error("the provider was asked") })
-	tests := []struct {
-		name   string
-		o      router.Options
-		status int
-		want   string
-	}{
-		{"the local model is away", router.Options{LocalURL: away.URL + "/v1", CloudURL: stranger.URL, CloudKey: routerKey}, 502, "the local model cannot be reached"},
-		{"cloud-proxy is away", router.Options{CloudURL: away.URL, CloudKey: routerKey}, 502, "cloud-proxy cannot be reached"},
-		{"another key", router.Options{CloudURL: stranger.URL, CloudKey: engineKey}, 502, "cloud-proxy refuses this service's key"},
-		{"no key", router.Options{CloudURL: stranger.URL}, 502, "cloud-proxy refuses this service's key"},
-		{"no provider key", router.Options{CloudURL: keyless.URL, CloudKey: routerKey}, 503, cloud.NoKey},
-	}
-	for _, tt := range tests {
-		h, _, log := newRouter(t, tt.o)
-		w := ask(h, engineKey)
-		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.want) || w.Header().Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: %d %s, want %d with %q", tt.name, w.Code, w.Body, tt.status, tt.want)
+	small, large, cloud := fakes(t)
+	f := serve(t, load(t, routed(small, large, cloud)), nil)
+	cloud.Close()
+	for i := range 8 {
+		resp, body := f.ask(t, "/v1/chat/completions", call("gpt-4", "hello", ""))
+		if resp.StatusCode != 200 || resp.Header.Get("X-Quickthorn-Backend") != "large" {
+			t.Fatalf("%d: %d %s", i, resp.StatusCode, body)
 		}
-		for _, key := range []string{providerKey, routerKey, engineKey} {
-			if strings.Contains(w.Body.String()+log.String(), key) {
-				t.Errorf("%s: a key is shown: %s %s", tt.name, w.Body, log)
-			}
+		if why := resp.Header.Get("X-Quickthorn-Why"); i == 7 && !strings.Contains(why, "cloud is away") {
+			t.Error(why)
 		}
 	}
 }
 
-func TestWrongOptionsAreNamed(t *testing.T) {
+func TestCallsAreSharedOutByHowBusyServersAre(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name string
-		o    router.Options
-		want string
-	}{
-		{"nowhere to go", router.Options{}, "set QUICKTHORN_PROMPT_ROUTER_LOCAL_URL"},
-		{"a key without an address", router.Options{CloudKey: routerKey}, "set QUICKTHORN_PROMPT_ROUTER_LOCAL_URL"},
-		{"a local URL without a scheme", router.Options{LocalURL: "ollama:11434"}, "the local model: base"},
-		{"a cloud URL with a query", router.Options{CloudURL: "http://cloud-proxy:8008?x=1"}, "cloud-proxy: base"},
-		{"a broken key", router.Options{CloudURL: "http://cloud-proxy:8008", CloudKey: "a\nb"}, "cloud-proxy: key"},
-		{"a negative time-out", router.Options{LocalURL: "http://ollama:11434/v1", Timeout: -1}, "timeout"},
+	a, b := llmtest.New(t, "compatible"), llmtest.New(t, "compatible")
+	f := serve(t, load(t, fmt.Sprintf(`
+promptRouter:
+  servers: [{name: a, kind: compatible, url: %q}, {name: b, kind: compatible, url: %q}]
+  routes: [{name: both, use: ["a|b"]}]
+`, a.Base(), b.Base())), nil)
+	a.Fail(llmtest.Fault{Wait: time.Hour})
+	go func() { // it ends with the servers
+		q, err := http.NewRequest(http.MethodPost, f.URL+"/v1/chat/completions", strings.NewReader(call("m", "x", "")))
+		if err != nil {
+			return
+		}
+		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set("Authorization", "Bearer "+engineKey)
+		if resp, err := f.Client().Do(q); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for end := time.Now().Add(20 * time.Second); len(a.Calls()) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the first server is not asked")
+		}
 	}
-	for _, tt := range tests {
-		tt.o.Log, tt.o.Now = slog.New(slog.DiscardHandler), time.Now
-		if _, err := router.New(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+	for range 5 {
+		if resp, body := f.ask(t, "/v1/chat/completions", call("m", "x", "")); resp.Header.Get("X-Quickthorn-Backend") != "b" {
+			t.Fatalf("%d %s", resp.StatusCode, body)
+		}
+	}
+	f.CloseClientConnections()
+}
+
+func TestWithoutRoutesTheOwnServersAnswer(t *testing.T) {
+	t.Parallel()
+	local, cloud := llmtest.New(t, "compatible"), llmtest.New(t, "compatible")
+	head := fmt.Sprintf("auth: {promptRouter: {key: %s}}\ncloudProxy: {url: %q}\n", routerKey, cloud.URL)
+	long := call("m", strings.Repeat("word ", 100), "")
+	for _, tt := range []struct{ config, body, want string }{
+		{"promptRouter: {localUrl: " + local.Base() + "}", long, "local"},
+		{"promptRouter: {localUrl: " + local.Base() + ", localTokens: 50}", long, "cloud"},
+		{"promptRouter: {localUrl: " + local.Base() + ", localTokens: 50}", call("m", "short", ""), "local"},
+		{"", long, "cloud"},
+	} {
+		f := serve(t, load(t, head+tt.config), nil)
+		resp, body := f.ask(t, "/v1/chat/completions", tt.body)
+		if got := resp.Header.Get("X-Quickthorn-Backend"); got != tt.want {
+			t.Errorf("%q: %d %s went to %q (%s), want %q", tt.config, resp.StatusCode, body, got, resp.Header.Get("X-Quickthorn-Why"), tt.want)
+		}
+	}
+}
+
+func TestEmbeddingsGoToWhoMakesThem(t *testing.T) {
+	t.Parallel()
+	small, large, cloud := fakes(t)
+	f := serve(t, load(t, routed(small, large, cloud)), nil)
+	resp, body := f.ask(t, "/v1/embeddings", `{"model":"auto","input":["a","b"]}`)
+	if resp.StatusCode != 200 || resp.Header.Get("X-Quickthorn-Backend") != "small" || strings.Count(body, `"embedding"`) < 2 {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+func TestTheSameCallIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	local := llmtest.New(t, "compatible")
+	c := load(t, "promptRouter: {localUrl: "+local.Base()+", cache: true}")
+	now := time.Unix(1_790_000_000, 0)
+	f := serve(t, c, func(o *gateway.Options) {
+		o.Cache = gateway.NewCache(10_000, time.Minute, func() time.Time { return now })
+	})
+	local.Answers(func(llmtest.Call) string { return fmt.Sprint("answer ", len(local.Calls())) })
+	ask := func(body string) string {
+		t.Helper()
+		resp, got := f.ask(t, "/v1/chat/completions", body)
+		if resp.StatusCode != 200 {
+			t.Fatalf("%d %s", resp.StatusCode, got)
+		}
+		return got
+	}
+	first := ask(call("m", "question", ""))
+	if again := ask(call("m", "question", "")); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	if other := ask(call("m", "another question", "")); other == first {
+		t.Error("another question has the same answer")
+	}
+	if n := len(local.Calls()); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
+	}
+	now = now.Add(2 * time.Minute)
+	ask(call("m", "question", ""))
+	if n := len(local.Calls()); n != 3 {
+		t.Errorf("an old answer is given again: asked %d times", n)
+	}
+	for i := range 50 { // more than there is room for
+		ask(call("m", fmt.Sprint("question ", i), ""))
+	}
+	before := len(local.Calls())
+	ask(call("m", "question", ""))
+	if len(local.Calls()) == before {
+		t.Error("nothing was given up")
+	}
+}
+
+func TestCallsAtOnceThatAreTheSameAreAskedOnce(t *testing.T) {
+	t.Parallel()
+	local := llmtest.New(t, "compatible")
+	local.Fail(llmtest.Fault{Wait: 100 * time.Millisecond})
+	f := serve(t, load(t, "promptRouter: {localUrl: "+local.Base()+", cache: true}"), func(o *gateway.Options) { o.Cache = gateway.NewCache(1<<20, time.Minute, time.Now) })
+	done := make(chan string)
+	for range 8 {
+		go func() {
+			resp, body := f.ask(t, "/v1/chat/completions", call("m", "question", ""))
+			done <- fmt.Sprint(resp.StatusCode, body)
+		}()
+	}
+	first := <-done
+	for range 7 {
+		if got := <-done; got != first {
+			t.Errorf("%s, and %s", first, got)
+		}
+	}
+	if n := len(local.Calls()); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+func TestTheConfigurationIsHeldToWhatItNames(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"promptRouter: {routes: [{name: a, use: [nowhere]}]}":                             `there is no server "nowhere"`,
+		"promptRouter: {routes: [{name: a, use: [local]}]}":                               `there is no server "local"`,
+		"promptRouter: {routes: [{name: a}]}":                                             "is missing: name a server, or cloud",
+		"promptRouter: {routes: [{name: a, use: [cloud], prefer: luck}]}":                 "use order, cost or latency",
+		"promptRouter: {servers: [{name: cloud, kind: ollama, url: 'http://x'}]}":         "is the name of cloud-proxy as well",
+		"promptRouter: {servers: [{name: a, kind: telepathy, url: 'http://x'}]}":          "use ollama or compatible",
+		"gateway: {keys: [{name: blog, hash: plain}]}":                                    "use what quickthorn llm key prints",
+		"gateway: {keys: [{name: operator, tokensPerDay: 5}, {name: operator}]}":          "is the name of gateway.keys[0] as well",
+		"cloudProxy: {providers: [{name: a, kind: anthropic}]}":                           "answers nobody without one",
+		"cloudProxy: {providerKeys: [{provider: b, key: 'x'}]}":                           "is the name of no provider",
+		"cloudProxy: {providers: [{name: a, kind: openai, key: k, models: ['gpt-*=x']}]}": "use a name, a pattern",
+	} {
+		_, err := config.Load(config.LoadOptions{Required: true, File: "quickthorn.yaml", ReadFile: func(string) ([]byte, error) { return []byte(text), nil }})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }

@@ -10,27 +10,22 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Defaults of the Options.
 const (
-	DefaultPrefix       = "quickthorn:"
+	DefaultPrefix       = redisconn.DefaultPrefix
 	DefaultQueueBytes   = 256 << 20
 	DefaultQueueBatches = 100_000
-	DefaultTimeout      = 2 * time.Second
+	DefaultTimeout      = redisconn.DefaultTimeout
 )
-
-// maxPrefix is the length of the longest prefix, in bytes.
-const maxPrefix = 128
 
 // slow is by how much longer than others a commit of many decisions may take.
 const slow = 10
@@ -62,8 +57,8 @@ type Options struct {
 	Log *slog.Logger     // nil: nothing is logged
 }
 
-// check completes the options and says what is wrong with them.
-func (o *Options) check() error {
+// check completes the options, says what is wrong with them, and returns those of the connection.
+func (o *Options) check() (redisconn.Options, error) {
 	if o.Prefix == "" {
 		o.Prefix = DefaultPrefix
 	}
@@ -82,39 +77,15 @@ func (o *Options) check() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	switch {
-	case len(o.Addresses) == 0:
-		return errors.New("no address")
-	case o.Cluster && o.SentinelMaster != "":
-		return errors.New("a Cluster is not watched by Sentinels: choose one of them")
-	case !o.Cluster && o.SentinelMaster == "" && len(o.Addresses) > 1:
-		return errors.New("several addresses are those of a Cluster or of Sentinels: say which")
-	case o.DB < 0 || o.DB > 1<<20:
-		return fmt.Errorf("there is no database %d", o.DB)
-	case o.Cluster && o.DB != 0:
-		return fmt.Errorf("a Cluster has the database 0 only, not %d", o.DB)
-	case o.QueueBytes < 0 || o.QueueBatches < 0 || o.Timeout < 0:
-		return errors.New("a bound below zero")
-	case len(o.Prefix) > maxPrefix:
-		return fmt.Errorf("a prefix of %d bytes, at most %d", len(o.Prefix), maxPrefix)
+	if o.QueueBytes < 0 || o.QueueBatches < 0 || o.Timeout < 0 {
+		return redisconn.Options{}, errors.New("a bound below zero")
 	}
-	for _, r := range o.Prefix {
-		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`{}*?[]\`, r) {
-			return fmt.Errorf("the prefix %q contains %q", o.Prefix, r)
-		}
+	conn := redisconn.Options{
+		Addresses: o.Addresses, Username: o.Username, Password: o.Password, DB: o.DB, TLS: o.TLS, SentinelMaster: o.SentinelMaster,
+		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword, Cluster: o.Cluster, Prefix: o.Prefix,
+		Timeout: o.Timeout, Longest: slow * o.Timeout,
 	}
-	for _, a := range o.Addresses {
-		if strings.HasPrefix(a, "/") {
-			if o.Cluster || o.SentinelMaster != "" {
-				return fmt.Errorf("the address %q: a Cluster or Sentinel has no Unix socket", a)
-			}
-			continue
-		}
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
-			return fmt.Errorf("the address %q is not host:port", a)
-		}
-	}
-	return nil
+	return conn, conn.Check()
 }
 
 // State is a store.State in Redis. It is safe for concurrent use, as are several in different processes.
@@ -134,16 +105,16 @@ var _ store.State = (*State)(nil)
 // Open returns a State that uses a server. It does not connect yet: while the server is away calls fail, and they succeed once it is
 // back. The error says what is wrong with the options. Close the State when done.
 func Open(_ context.Context, o Options) (*State, error) {
-	if err := o.check(); err != nil {
+	conn, err := o.check()
+	if err != nil {
 		return nil, fmt.Errorf("opening the Redis store: %w", err)
 	}
-	silence()
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unnamed host"
 	}
 	s := &State{
-		client:  newClient(&o),
+		client:  redisconn.New(conn),
 		o:       o,
 		scripts: newScripts(),
 		deaf:    telemetry.NewState(o.Log, "the news of decisions cannot be heard", "the news of decisions is heard again", o.Now),
@@ -152,42 +123,6 @@ func Open(_ context.Context, o Options) (*State, error) {
 	}
 	s.queue = newQueue(s)
 	return s, nil
-}
-
-// silence stops the client library from writing a line to the standard error for every failed dial: what fails is
-// returned, and said once by who asked. Its logger is one for the whole process, so that it is set before the first use and only then.
-var silence = sync.OnceFunc(func() { goredis.SetLogger(silent{}) })
-
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
-
-// newClient returns the client for the kind of server. Nothing is tried again unasked: whether a call that failed may be repeated,
-// its caller knows.
-func newClient(o *Options) goredis.UniversalClient {
-	longest := slow * o.Timeout // of any call; contexts set what each may take
-	switch {
-	case o.Cluster:
-		return goredis.NewClusterClient(&goredis.ClusterOptions{
-			Addrs: o.Addresses, Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
-			Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
-			ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		})
-	case o.SentinelMaster != "":
-		return goredis.NewFailoverClient(&goredis.FailoverOptions{
-			MasterName: o.SentinelMaster, SentinelAddrs: o.Addresses, SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword,
-			Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLS,
-			Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
-			ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
-		})
-	}
-	return goredis.NewClient(&goredis.Options{
-		Addr: o.Addresses[0], Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLS,
-		Protocol: 2, MaxRetries: -1, DialerRetries: 1, DialTimeout: o.Timeout, PoolTimeout: o.Timeout,
-		ReadTimeout: longest, WriteTimeout: longest, ContextTimeoutEnabled: true, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
 }
 
 // Close closes the connections. What is under way fails.
@@ -238,27 +173,7 @@ func unsure(err error) bool {
 }
 
 // explain adds what an operator can do about the errors of a server.
-func explain(err error) error {
-	for _, e := range [...]struct{ code, hint string }{
-		{"OOM", "the Redis server has no memory left (maxmemory)"},
-		{"MISCONF", "the Redis server cannot write to its disk"},
-		{"READONLY", "the Redis server is a replica and takes no writes"},
-		{"LOADING", "the Redis server is still reading its data"},
-		{"MASTERDOWN", "the Redis server has lost its master"},
-		{"NOREPLICAS", "the Redis server has too few replicas"},
-		{"CLUSTERDOWN", "the Redis Cluster is incomplete"},
-		{"BUSY", "the Redis server is busy with a script"},
-		{"NOAUTH", "the Redis server wants a password"},
-		{"WRONGPASS", "the Redis server refuses the user name or password"},
-		{"NOPERM", "the Redis user may not do this: see the documentation for the permissions that are needed"},
-		{"WRONGTYPE", "a key is used by something else: choose another prefix"},
-	} {
-		if goredis.HasErrorPrefix(err, e.code+" ") {
-			return fmt.Errorf("%s: %w", e.hint, err)
-		}
-	}
-	return err
-}
+func explain(err error) error { return redisconn.Explain(err) }
 
 // Queue returns the queue.
 func (s *State) Queue() queue.Queue { return s.queue }
