@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	randv2 "math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -21,6 +24,8 @@ import (
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/command"
 	"github.com/quickthorn/quickthorn/internal/config"
+	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/escalation"
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
 	"github.com/quickthorn/quickthorn/internal/llm/price"
@@ -28,14 +33,18 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/serve"
 	"github.com/quickthorn/quickthorn/internal/llm/spend"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
+	"github.com/quickthorn/quickthorn/internal/model"
+	"github.com/quickthorn/quickthorn/internal/model/training"
+	"github.com/quickthorn/quickthorn/internal/opinion"
+	"github.com/quickthorn/quickthorn/internal/run"
 )
 
 func llmCommand(env *environment) *cobra.Command {
 	root := command.Group(&cobra.Command{
-		Use: "llm", Short: "Look after the gateways of language models: keys, routes, prices, spending",
-		Long: "Look after the gateways of language models, prompt-router and cloud-proxy: keys for programs that use them, the route that a call\ntakes, what models cost and what callers have spent.",
+		Use: "llm", Short: "Look after the gateways of language models: keys, routes, prices, spending, and how well one judges",
+		Long: "Look after the gateways of language models, prompt-router and cloud-proxy: keys for programs that use them, the route that a call\ntakes, what models cost, what callers have spent, and how well a model judges cases.",
 	})
-	root.AddCommand(llmKey(env), llmRoute(env), llmPrices(env), llmSpending(env))
+	root.AddCommand(llmKey(env), llmRoute(env), llmPrices(env), llmSpending(env), llmEval(env))
 	return root
 }
 
@@ -260,4 +269,138 @@ func budgetText(l *gateway.DayLimit) string {
 		return "-"
 	}
 	return strings.Join(parts, ", ")
+}
+
+func llmEval(env *environment) *cobra.Command {
+	var count int
+	var seed uint64
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "eval", Short: "Try out how well a language model judges cases of which it is known what they are", Args: command.NoArgs,
+		Long: `Try out how well the language model of escalation.opinion judges cases of which it is known what they are: clients of the public access logs and of the
+simulator that the built-in model was trained on, not your own labelled cases. It says how often the model is right, how well it knows that, what it costs, and how
+often it disagrees with the stages before it. It asks the model: the questions cost what they cost, and escalation.opinion.perDay does not bound them, --samples does.`,
+		Example: "  quickthorn llm eval --samples 50 --set escalation.opinion.url=http://127.0.0.1:11434/v1 --set escalation.opinion.model=llama3.2:3b",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if count < 1 || count > 10_000 {
+				return command.Usagef("--samples: want 1 to 10000")
+			}
+			cfg, err := env.Load()
+			if err != nil {
+				return err
+			}
+			samples, err := evalSamples(cmd.Context(), cfg, count, seed)
+			if err != nil {
+				return err
+			}
+			once := *cfg
+			once.Escalation.Opinion.PerDay = count
+			advisor, done, err := run.Advisor(&once, spend.NewMemory(time.Now), slog.New(slog.NewTextHandler(env.Stderr, nil)))
+			if err != nil {
+				return err
+			}
+			leaks := 0
+			attacks := opinion.Attacks()
+			for i := range attacks {
+				if places := attacks[i].Leaks(samples[i%len(samples)].Case); len(places) > 0 {
+					leaks++
+					fmt.Fprintf(env.Stderr, "an injection of kind %s reaches the question from %s\n", attacks[i].Kind, strings.Join(places, ", "))
+				}
+			}
+			r := opinion.Evaluate(cmd.Context(), advisor, samples)
+			if err := errors.Join(cmd.Context().Err(), done()); err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(env.Stdout, map[string]any{"report": r, "injections": len(attacks), "injectionsThatReachTheModel": leaks})
+			} else {
+				err = writeEval(env.Stdout, cfg.Escalation.Opinion.Model, &r, len(attacks), leaks)
+			}
+			switch {
+			case err != nil:
+				return err
+			case leaks > 0:
+				return fmt.Errorf("%d of %d injections reach the model: this is a defect, please report it", leaks, len(attacks))
+			case r.Answered+r.Remembered == 0:
+				return errors.New("the model answered nothing that fits")
+			}
+			return nil
+		},
+	}
+	c.Flags().IntVar(&count, "samples", 100, "`number` of cases, of people and programs alike")
+	c.Flags().Uint64Var(&seed, "seed", 1, "what is left to chance")
+	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return c
+}
+
+// evalSamples takes cases of the built-in samples, as many people as programs and of each kind alike, with what the stages before say of them.
+func evalSamples(ctx context.Context, cfg *config.Config, count int, seed uint64) ([]opinion.Sample, error) {
+	all, err := training.Kept{}.Samples(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, err := run.LoadModel(cfg.Escalation.Model)
+	if err != nil {
+		return nil, err
+	}
+	settings := run.EscalationSettings(cfg)
+	settings.Stages = []string{escalation.StageBehaviour, escalation.StageModel}
+	engine, err := escalation.New(escalation.Options{Settings: settings, Model: m})
+	if err != nil {
+		return nil, err
+	}
+	random := randv2.New(randv2.NewPCG(seed, seed))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	bySlice := map[string][]model.Sample{}
+	for _, s := range all {
+		if s.Label == defense.LabelHuman || s.Label == defense.LabelBot { // crawlers are judged by who they are
+			k := string(s.Label) + " " + s.Slice
+			bySlice[k] = append(bySlice[k], s)
+		}
+	}
+	names := slices.Sorted(maps.Keys(bySlice))
+	var out []opinion.Sample
+	for round := 0; len(out) < count; round++ {
+		before := len(out)
+		for _, label := range []defense.CaseLabel{defense.LabelHuman, defense.LabelBot} {
+			var mine []string
+			for _, n := range names {
+				if strings.HasPrefix(n, string(label)+" ") {
+					mine = append(mine, n)
+				}
+			}
+			if len(mine) == 0 {
+				continue
+			}
+			slice := mine[round%len(mine)]
+			if at := round / len(mine); at < len(bySlice[slice]) && len(out) < count {
+				s := bySlice[slice][at]
+				c := &defense.Case{ID: fmt.Sprintf("%026d", len(out)), Revision: 1, Kind: defense.CaseClient, Key: "192.0.2.1", Site: "eval", Family: defense.AgentBrowser, Features: s.Features}
+				c.FirstSeen, c.LastSeen, c.EventCount, c.Members.Count = time.Unix(1, 0), time.Unix(2, 0), 1, 1
+				j, err := engine.Judge(ctx, c)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, opinion.Sample{Case: c, Automated: label == defense.LabelBot, Before: j.Score})
+			}
+		}
+		if len(out) == before && round > len(all) {
+			break // there are no more
+		}
+	}
+	return out, nil
+}
+
+func writeEval(w io.Writer, name string, r *opinion.Report, attacks, leaks int) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	said := r.Right + r.ReadersTakenForPrograms + r.ProgramsTakenForReaders
+	fmt.Fprintf(t, "model\t%s\n", shown(name, 80))
+	fmt.Fprintf(t, "cases\t%d: %d answered, %d like one before, %d nonsense, %d failed, %d not asked\n", r.Samples, r.Answered, r.Remembered, r.Nonsense, r.Failed, r.NotAsked)
+	fmt.Fprintf(t, "right\t%d of %d (%.0f %%), %d unsure\n", r.Right, said, 100*r.Accuracy, r.Unsure)
+	fmt.Fprintf(t, "wrong\t%d readers taken for programs, %d programs taken for readers\n", r.ReadersTakenForPrograms, r.ProgramsTakenForReaders)
+	fmt.Fprintf(t, "calibration\tBrier score %.3f (0.25 is a coin's), confidence off by %.2f\n", r.Brier, r.Calibration)
+	fmt.Fprintf(t, "stages before\tdisagreed %d times; the model was right in %d of them\n", r.Disagreed, r.RightWhenDisagreed)
+	fmt.Fprintf(t, "cost\t%d tokens, %s dollars by the price table; %s an answer (median)\n", r.Tokens, cents(r.Cost), r.Median.Round(time.Millisecond))
+	fmt.Fprintf(t, "injections\t%d of %d change nothing of the question\n", attacks-leaks, attacks)
+	return t.Flush()
 }

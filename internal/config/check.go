@@ -167,6 +167,7 @@ func (l *loader) checkSlowPath() {
 	needs("archive.store", c.Archive.Store == "postgres" && c.Archive.Postgres.URL == "", "archive.postgres.url", "needs archive.postgres.url")
 	needs("internal.certificateFile", (c.Internal.CertificateFile == "") != (c.Internal.KeyFile == ""), "internal.keyFile", "needs internal.keyFile, and the other way round")
 	e := &c.Escalation
+	needs("escalation.stages", slices.Contains(e.Stages, "opinion") && e.Opinion.Model == "", "escalation.opinion.model", "opinion needs escalation.opinion.model, the name of a language model")
 	for _, pair := range [...]struct {
 		lower, higher string
 		ok            bool

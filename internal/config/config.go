@@ -280,10 +280,12 @@ type Source struct {
 
 // Escalation configures how cases are judged. Scores are probabilities.
 type Escalation struct {
-	Stages           []string      `yaml:"stages" default:"behaviour,model,reputation" enum:"behaviour,model,reputation" doc:"Stages in their order; judging ends as soon as one is sure."`
+	Stages           []string      `yaml:"stages" default:"behaviour,model,reputation" enum:"behaviour,model,reputation,opinion" doc:"Stages in their order; judging ends as soon as one is sure. opinion asks a language model about doubtful cases."`
 	BehaviourWeight  float64       `yaml:"behaviourWeight" default:"1" min:"0" max:"5" doc:"How much the behaviour stage counts."`
 	ModelWeight      float64       `yaml:"modelWeight" default:"0.5" min:"0" max:"5" doc:"How much the trained model counts."`
 	ReputationWeight float64       `yaml:"reputationWeight" default:"0.5" min:"0" max:"5" doc:"How much reputation counts."`
+	OpinionWeight    float64       `yaml:"opinionWeight" default:"0.5" min:"0" max:"1" doc:"How much a language model's opinion counts."`
+	Opinion          OpinionStage  `yaml:"opinion" doc:"The language model that the stage opinion asks. It sees measurements and no text of a client's."`
 	Model            string        `yaml:"model" example:"/etc/quickthorn/model.json" doc:"Model file; empty means the built-in one."`
 	SureBot          float64       `yaml:"sureBot" default:"0.98" min:"0.5" max:"1" doc:"Probability from which no further stage is asked."`
 	SureReader       float64       `yaml:"sureReader" default:"0.02" min:"0" max:"0.5" doc:"Probability up to which no further stage is asked."`
@@ -293,6 +295,16 @@ type Escalation struct {
 	Deny             float64       `yaml:"deny" default:"0.98" min:"0.5" max:"1" doc:"Probability from which an automated agent is refused."`
 	Base             time.Duration `yaml:"base" default:"15m" min:"1m" max:"1d" doc:"How long a first decision lasts; each further one doubles it, each quiet day takes one doubling back."`
 	Longest          time.Duration `yaml:"longest" default:"7d" min:"1m" max:"365d" doc:"How long a decision lasts at most; what is wider than one client at most an hour."`
+}
+
+// OpinionStage says which language model the escalation asks.
+type OpinionStage struct {
+	URL           string        `yaml:"url" example:"http://127.0.0.1:11434/v1" doc:"OpenAI-compatible base of a model's server; empty means prompt-router."`
+	Key           string        `yaml:"key" secret:"true" doc:"Key at that server; prompt-router gets auth.escalationEngine.key."`
+	Model         string        `yaml:"model" example:"gpt-5-mini" doc:"Name of the model there."`
+	PerDay        int           `yaml:"perDay" default:"200" min:"1" max:"1000000" doc:"Questions a day (UTC) at most; cases that look the same are one question a day."`
+	DollarsPerDay float64       `yaml:"dollarsPerDay" default:"0" min:"0" max:"10000" doc:"Cost of a day's questions in US dollars at most, by the price table; 0 means no bound but perDay."`
+	Timeout       time.Duration `yaml:"timeout" default:"20s" min:"1s" max:"5m" doc:"Time for one answer."`
 }
 
 // Reputation configures what others say of an address.

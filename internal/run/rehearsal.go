@@ -182,7 +182,7 @@ func (h *Rehearsal) Run(ctx context.Context) (*Rehearsed, error) {
 func (h *Rehearsal) openIntake(k *knowledge.Knowledge, mem *rehearsing, clock *simulate.Clock, newID func() string, decisions *decision.Log, log *slog.Logger) (*intake.Service, error) {
 	c := h.Config
 	s := service.New(service.Options{Config: c, Log: log})
-	engine, err := openEngine(s, k, clock.Now)
+	engine, err := openEngine(s, k, clock.Now, nil)
 	if err != nil {
 		return nil, err
 	}

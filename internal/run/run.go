@@ -17,6 +17,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/id"
 	"github.com/quickthorn/quickthorn/internal/intake"
 	"github.com/quickthorn/quickthorn/internal/knowledge"
+	"github.com/quickthorn/quickthorn/internal/llm/spend"
 	"github.com/quickthorn/quickthorn/internal/openapi"
 	"github.com/quickthorn/quickthorn/internal/private"
 	"github.com/quickthorn/quickthorn/internal/proxy"
@@ -69,7 +70,11 @@ func Open(ctx context.Context, o service.Options) (_ *Program, err error) {
 	ids := id.New(time.Now, randv2.Uint64)
 	var judge intake.Judge
 	if c.Slow.Enabled {
-		if judge, err = openEngine(p.Service, k, time.Now); err != nil {
+		books, err := opinionBooks(p.Service)
+		if err != nil {
+			return nil, err
+		}
+		if judge, err = openEngine(p.Service, k, time.Now, books); err != nil {
 			return nil, err
 		}
 	}
@@ -179,7 +184,11 @@ func OpenAIService(ctx context.Context, o service.Options) (_ *AIService, err er
 func openJudge(s *service.Service, k *knowledge.Knowledge) (intake.Judge, error) {
 	c := s.Config
 	if c.EscalationEngine.URL == InProcess {
-		return openEngine(s, k, time.Now)
+		books, err := opinionBooks(s)
+		if err != nil {
+			return nil, err
+		}
+		return openEngine(s, k, time.Now, books)
 	}
 	if err := service.NeedKey("auth.aiService.key", c.Auth.AIService.Key, "internal.certificateFile", c.Internal.CertificateFile, "escalation-engine must know this service"); err != nil {
 		return nil, err
@@ -206,7 +215,7 @@ func OpenEscalationEngine(ctx context.Context, o service.Options) (_ *service.Se
 	if err != nil {
 		return nil, err
 	}
-	engine, err := openEngine(p, k, time.Now)
+	engine, err := openEngine(p, k, time.Now, spend.NewMemory(time.Now))
 	if err != nil {
 		return nil, err
 	}

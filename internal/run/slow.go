@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/escalation"
 	"github.com/quickthorn/quickthorn/internal/intake"
 	"github.com/quickthorn/quickthorn/internal/knowledge"
+	"github.com/quickthorn/quickthorn/internal/llm/spend"
 	"github.com/quickthorn/quickthorn/internal/mode"
 	"github.com/quickthorn/quickthorn/internal/model"
 	"github.com/quickthorn/quickthorn/internal/policy"
@@ -399,8 +401,8 @@ func (l *localSink) AddCounters(ctx context.Context, id string, counters []recor
 	return l.p.archive.AddCountersOnce(ctx, id, counters)
 }
 
-// openEngine makes the escalation engine of the configuration, by the clock now.
-func openEngine(s *service.Service, k *knowledge.Knowledge, now func() time.Time) (*escalation.Engine, error) {
+// openEngine makes the escalation engine of the configuration, by the clock now. Where there are books of what a language model was asked, one may be.
+func openEngine(s *service.Service, k *knowledge.Knowledge, now func() time.Time, books spend.Store) (*escalation.Engine, error) {
 	c := s.Config
 	settings := EscalationSettings(c)
 	if err := settings.Validate(); err != nil {
@@ -421,6 +423,17 @@ func openEngine(s *service.Service, k *knowledge.Knowledge, now func() time.Time
 	if checker != nil {
 		o.Reputation = checker
 	}
+	if books != nil && slices.Contains(c.Escalation.Stages, escalation.StageOpinion) {
+		advisor, done, err := Advisor(c, books, s.Log)
+		if err != nil {
+			return nil, err
+		}
+		s.OnClose(done)
+		if err := s.Metrics.Registry.Register(advisor); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+		o.Opinion = advisor
+	}
 	e, err := escalation.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("escalation: %w", err)
@@ -434,7 +447,9 @@ func EscalationSettings(c *config.Config) escalation.Settings {
 	to.Stages = from.Stages
 	to.Weights = map[string]float64{
 		escalation.StageBehaviour: from.BehaviourWeight, escalation.StageModel: from.ModelWeight, escalation.StageReputation: from.ReputationWeight,
+		escalation.StageOpinion: from.OpinionWeight,
 	}
+	to.OpinionTimeout = from.Opinion.Timeout
 	to.SureBot, to.SureReader = from.SureBot, from.SureReader
 	t := &to.Thresholds
 	t.Challenge, t.Throttle, t.Tarpit, t.Deny = from.Challenge, from.Throttle, from.Tarpit, from.Deny

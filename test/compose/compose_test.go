@@ -168,7 +168,7 @@ func TestSecretsReachOnlyWhoNeedsThem(t *testing.T) {
 		"QUICKTHORN_AUTH_PROXY_KEY_PREVIOUS":             {"ai_service", "tarpit"},
 		"QUICKTHORN_AUTH_AI_SERVICE_KEY":                 {"ai_service", "escalation_engine"},
 		"QUICKTHORN_AUTH_AI_SERVICE_KEY_PREVIOUS":        {"escalation_engine"},
-		"QUICKTHORN_AUTH_ESCALATION_ENGINE_KEY":          {"prompt_router"},
+		"QUICKTHORN_AUTH_ESCALATION_ENGINE_KEY":          {"escalation_engine", "prompt_router"},
 		"QUICKTHORN_AUTH_ESCALATION_ENGINE_KEY_PREVIOUS": {"prompt_router"},
 		"QUICKTHORN_AUTH_PROMPT_ROUTER_KEY":              {"cloud_proxy", "prompt_router"},
 		"QUICKTHORN_AUTH_PROMPT_ROUTER_KEY_PREVIOUS":     {"cloud_proxy"},

@@ -49,6 +49,14 @@ type Request struct {
 	// Raw is what ParseRequest read; nil where the call was made otherwise. Who changes the call sets it to nil, but for Model and Stream, which
 	// providers look at by themselves.
 	Raw []byte `json:"-"`
+
+	rawModel string // of Raw
+	rawBound string // of Raw: the name of the answer's bound, "" without one
+}
+
+// AsRead reports whether Raw says what the call is, with that name of the answer's bound if it has one.
+func (r *Request) AsRead(bound string) bool {
+	return r.Raw != nil && r.Model == r.rawModel && (r.rawBound == "" || r.rawBound == bound)
 }
 
 // StreamOptions say what a stream has beside the answer.
@@ -256,6 +264,15 @@ func ParseRequest(b []byte) (*Request, error) {
 	}
 	if r.MaxTokens == 0 {
 		r.MaxTokens = older.MaxTokens
+	}
+	r.rawModel = r.Model
+	switch _, both := all["max_tokens"]; {
+	case both && all["max_completion_tokens"] != nil:
+		r.rawBound = "both"
+	case both:
+		r.rawBound = "max_tokens"
+	case all["max_completion_tokens"] != nil:
+		r.rawBound = "max_completion_tokens"
 	}
 	for name := range all {
 		if slices.Contains(known, name) {

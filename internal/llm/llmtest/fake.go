@@ -278,8 +278,16 @@ func (f *Fake) wantsTool(c *Call) string {
 
 const toolArguments = `{"place":"Rouen"}`
 
+// argumentsOf are the arguments of a call: what the fake says, if that is JSON and the tool stands for the form of an answer.
+func argumentsOf(tool, text string) string {
+	if tool == "answer_in_json" && json.Valid([]byte(text)) {
+		return text
+	}
+	return toolArguments
+}
+
 func (f *Fake) whole(text, tool string, noUsage bool) any {
-	var args any = json.RawMessage(toolArguments)
+	args := json.RawMessage(argumentsOf(tool, text))
 	switch f.Kind {
 	case "anthropic":
 		content, reason := []object{{"type": "text", "text": text}}, "end_turn"
@@ -344,7 +352,8 @@ func (f *Fake) events(text, tool string, noUsage bool) []string {
 		list = append(list, e)
 	}
 	words := strings.SplitAfter(text, " ")
-	pieces := []string{toolArguments[:6], toolArguments[6:]}
+	arguments := argumentsOf(tool, text)
+	pieces := []string{arguments[:6], arguments[6:]}
 	switch f.Kind {
 	case "anthropic":
 		add("message_start", object{"type": "message_start", "message": object{
@@ -381,7 +390,7 @@ func (f *Fake) events(text, tool string, noUsage bool) []string {
 			add("", out)
 		}
 		if tool != "" {
-			piece(object{"functionCall": object{"name": tool, "args": json.RawMessage(toolArguments)}}, "STOP")
+			piece(object{"functionCall": object{"name": tool, "args": json.RawMessage(arguments)}}, "STOP")
 			return list
 		}
 		for i, p := range words {
@@ -406,7 +415,7 @@ func (f *Fake) events(text, tool string, noUsage bool) []string {
 			list = append(list, string(b)+"\n")
 		}
 		if tool != "" {
-			line(object{"role": "assistant", "content": "", "tool_calls": []object{{"function": object{"name": tool, "arguments": json.RawMessage(toolArguments)}}}}, false)
+			line(object{"role": "assistant", "content": "", "tool_calls": []object{{"function": object{"name": tool, "arguments": json.RawMessage(arguments)}}}}, false)
 		} else {
 			for _, w := range words {
 				line(object{"role": "assistant", "content": w}, false)

@@ -61,6 +61,10 @@ func (o *OpenAI) body(r *chat.Request) ([]byte, error) {
 		}
 		raw = b
 	}
+	name, other := o.bound()
+	if !o.Mistral && !r.Stream && r.AsRead(name) {
+		return raw, nil
+	}
 	if o.Mistral {
 		return renamed(raw, r)
 	}
@@ -68,13 +72,7 @@ func (o *OpenAI) body(r *chat.Request) ([]byte, error) {
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, err
 	}
-	name, other := o.bound()
-	_, named := all[other]
-	var model string
-	if json.Unmarshal(all["model"], &model) == nil && model == r.Model && !r.Stream && !named {
-		return raw, nil
-	}
-	if named {
+	if _, named := all[other]; named {
 		if all[name] == nil {
 			all[name] = all[other]
 		}

@@ -31,7 +31,7 @@ type Reader struct {
 }
 
 // NewReader returns a reader of the stream.
-func NewReader(r io.Reader) *Reader { return &Reader{in: bufio.NewReaderSize(r, 16<<10)} }
+func NewReader(r io.Reader) *Reader { return &Reader{in: bufio.NewReaderSize(r, 4<<10)} }
 
 // Next reads the next event that has data. At the end of the stream the error is io.EOF; an event that is not complete then is none, and the error is
 // io.ErrUnexpectedEOF: a stream that breaks off must not pass for one that has ended.
