@@ -34,7 +34,7 @@ func commands(from *command.Environment) *cobra.Command {
 		}
 	}
 	add("serve", runCommand(env), demoCommand(env), proxy.Command(from, run.Bell), aiServiceCommand(env), escalationEngineCommand(env), tarpitCommand(env), router.Command(from), cloud.Command(from), adminCommand(env), syncCommand(env), followCommand(env), demoSiteCommand(env))
-	add("judge", checkCommand(env), explainCommand(env), replayCommand(env), simulateCommand(env), policyCommand(env), modelCommand(env), corpusCommand(env), canaryCommand(env))
+	add("judge", checkCommand(env), explainCommand(env), replayCommand(env), simulateCommand(env), policyCommand(env), adviseCommand(env), modelCommand(env), corpusCommand(env), canaryCommand(env))
 	add("act", modeCommand(env), switchCommand(env, "observe"), switchCommand(env, "enforce"), switchCommand(env, "off"), decisionsCommand(env), tokenCommand(env), llmCommand(env), casesCommand(env), eventsCommand(env), reportCommand(env), deadLettersCommand(env), alertCommand(env))
 	add("keep", configCommand(env), initCommand(env), migrateCommand(env), command.HealthcheckCommand(from), backupCommand(env), restoreCommand(env), command.VersionCommand(env.Environment))
 	root.SetHelpCommandGroupID("keep")
