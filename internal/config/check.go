@@ -238,12 +238,18 @@ func (l *loader) checkModels() {
 	if c.CloudProxy.Provider.Key != "" {
 		providers[c.CloudProxy.Provider.Kind] = "cloudProxy.provider"
 	}
+	if p := &c.CloudProxy.Provider; (p.Kind == "azure" || p.Kind == "compatible") && p.Key != "" && p.URL == "" {
+		l.contradiction("cloudProxy.provider.kind", p.Kind+" needs cloudProxy.provider.url", "cloudProxy.provider.url")
+	}
 	l.checkPatterns("cloudProxy.provider.models", c.CloudProxy.Provider.Models)
 	for i := range c.CloudProxy.Providers {
 		p, at := &c.CloudProxy.Providers[i], element("cloudProxy.providers", i)
 		l.checkName(at, p.Name, providers)
 		switch p.Kind {
-		case "openai", "anthropic", "gemini", "mistral":
+		case "openai", "anthropic", "gemini", "mistral", "cohere", "azure":
+			if p.Kind == "azure" && p.URL == "" && !l.bad[at+".url"] {
+				l.fail(c.Origin(at), at+".url", "is missing: name your resource, such as https://NAME.openai.azure.com/openai/v1")
+			}
 			if p.Key == "" && !l.bad[at+".key"] {
 				l.fail(c.Origin(at), at+".key", "is missing: this provider answers nobody without one")
 			}
@@ -252,7 +258,7 @@ func (l *loader) checkModels() {
 				l.fail(c.Origin(at), at+".url", "is missing: name the base of the server's API, such as http://127.0.0.1:8000/v1")
 			}
 		default:
-			l.contradiction(at+".kind", "use openai, anthropic, gemini, mistral or compatible")
+			l.contradiction(at+".kind", "use openai, anthropic, gemini, mistral, cohere, azure or compatible")
 		}
 		l.checkPatterns(at+".models", p.Models)
 	}

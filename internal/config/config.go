@@ -457,7 +457,7 @@ type CloudProxy struct {
 
 // Provider says who runs the cloud's models.
 type Provider struct {
-	Kind   string   `yaml:"kind" default:"openai" enum:"openai,anthropic,gemini,mistral,compatible" doc:"Whose API it is; compatible is any server that speaks OpenAI's."`
+	Kind   string   `yaml:"kind" default:"openai" enum:"openai,anthropic,gemini,mistral,cohere,azure,compatible" doc:"Whose API it is; azure needs the URL of your resource, which ends in /openai/v1; compatible is any server that speaks OpenAI's."`
 	URL    string   `yaml:"url" example:"https://api.openai.com/v1" doc:"Base of the provider's API; empty means the kind's own. Nothing but the named bases is ever reached."`
 	Key    string   `yaml:"key" secret:"true" doc:"Key at the provider; empty means that the provider is not asked."`
 	Models []string `yaml:"models" example:"[gpt-5-mini, fast=gpt-5-nano]" doc:"Models that callers may name, exact, by a pattern such as gpt-5*, or name=the provider's name; empty means all."`

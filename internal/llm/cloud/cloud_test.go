@@ -134,7 +134,7 @@ func (p *proxy) metrics(t testing.TB) string {
 	return b.String()
 }
 
-var kinds = []string{"openai", "anthropic", "gemini", "mistral", "ollama", "compatible"}
+var kinds = []string{"openai", "anthropic", "gemini", "mistral", "cohere", "azure", "ollama", "compatible"}
 
 func TestOpenAIsLibrarySpeaksToEachProvider(t *testing.T) {
 	t.Parallel()
@@ -296,7 +296,7 @@ func toolSays(id, output string) responses.ResponseInputItemUnionParam {
 
 func TestEmbeddingsAreMadeWhereTheProviderMakesThem(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"openai", "gemini", "mistral", "ollama", "compatible"} {
+	for _, kind := range []string{"openai", "gemini", "mistral", "cohere", "azure", "ollama", "compatible"} {
 		f := llmtest.New(t, kind)
 		p := serve(t, nil, of(f))
 		c := p.client()

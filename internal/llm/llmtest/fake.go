@@ -39,7 +39,7 @@ type Call struct {
 // Fake is a provider.
 type Fake struct {
 	*httptest.Server
-	Kind string // openai, mistral, anthropic, gemini, ollama or compatible
+	Kind string // openai, azure, mistral, cohere, anthropic, gemini, ollama or compatible
 
 	mu     sync.Mutex
 	faults []Fault
@@ -101,6 +101,8 @@ func (f *Fake) serve(w http.ResponseWriter, q *http.Request) {
 		c.Key = q.Header.Get("X-Api-Key")
 	case "gemini":
 		c.Key = q.Header.Get("X-Goog-Api-Key")
+	case "azure":
+		c.Key = q.Header.Get("Api-Key")
 	default:
 		c.Key = strings.TrimPrefix(q.Header.Get("Authorization"), "Bearer ")
 	}
@@ -243,7 +245,7 @@ func (f *Fake) check(c *Call, q *http.Request) (stream bool, problem string) {
 			return false, "model and messages are required"
 		case f.Kind == "mistral" && (has("max_completion_tokens") || has("stream_options") || has("seed")):
 			return false, "extra fields are not permitted"
-		case f.Kind == "openai" && has("max_tokens"):
+		case (f.Kind == "openai" || f.Kind == "azure") && has("max_tokens"):
 			return false, "max_tokens is not supported with this model"
 		}
 		stream, _ = c.Body["stream"].(bool)

@@ -18,6 +18,8 @@ type OpenAI struct {
 	Mistral bool
 	// Compatible is for servers that only know the older name of the answer's bound, max_tokens, which OpenAI's newer models refuse.
 	Compatible bool
+	// Azure takes the key in a header of its own (https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle, the API v1).
+	Azure bool
 }
 
 // bound is the name of the answer's bound in tokens, and the one that it has elsewhere.
@@ -40,7 +42,11 @@ func (o *OpenAI) Call(r *chat.Request, key string) (*Call, error) {
 
 func (o *OpenAI) header(key string) http.Header {
 	h := header()
-	if key != "" {
+	switch {
+	case key == "":
+	case o.Azure:
+		h.Set("Api-Key", key)
+	default:
 		h.Set("Authorization", "Bearer "+key)
 	}
 	return h

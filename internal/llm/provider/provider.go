@@ -57,6 +57,10 @@ func Named(name string) (p Provider, base string, err error) {
 		return &Anthropic{Now: time.Now}, "https://api.anthropic.com", nil
 	case "gemini":
 		return &Gemini{Now: time.Now}, "https://generativelanguage.googleapis.com", nil
+	case "azure":
+		return &OpenAI{Azure: true}, "", nil
+	case "cohere": // by its API that is like OpenAI's (https://docs.cohere.com/docs/compatibility-api)
+		return &OpenAI{Compatible: true}, "https://api.cohere.ai/compatibility/v1", nil
 	case "compatible":
 		return &OpenAI{Compatible: true}, "", nil
 	case "gateway":
@@ -64,7 +68,7 @@ func Named(name string) (p Provider, base string, err error) {
 	case "ollama":
 		return Ollama{}, "", nil
 	}
-	return nil, "", fmt.Errorf("provider %.40q: want openai, anthropic, gemini, mistral, ollama, compatible, or gateway for cloud-proxy", name)
+	return nil, "", fmt.Errorf("provider %.40q: want openai, anthropic, gemini, mistral, cohere, azure, ollama, compatible, or gateway for cloud-proxy", name)
 }
 
 // unable is the error of a call that the provider cannot do.
