@@ -295,7 +295,7 @@ func (a *Advisor) put(ctx context.Context, text string, q *Question) (answer Ans
 	if said.Usage != nil {
 		usage = *said.Usage
 	}
-	used = spend.Amount{Calls: 1, Tokens: int64(usage.PromptTokens + usage.CompletionTokens), Cost: a.o.Price.Cost(&usage)}
+	used = spend.Amount{Calls: 1, Tokens: int64(usage.PromptTokens + usage.Answer()), Cost: a.o.Price.Cost(&usage)}
 	answer, err = parse(said, q)
 	answer.Usage, answer.Cost = usage, used.Cost
 	return answer, err

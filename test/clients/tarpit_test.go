@@ -115,8 +115,11 @@ func TestCurlIsHeldInAStream(t *testing.T) {
 		if !errors.As(err, &exit) || exit.ExitCode() != 28 || len(fields) != 3 || fields[2] != "200" {
 			t.Fatalf("curl: %s, %v", out, err)
 		}
-		if n, err := strconv.Atoi(fields[0]); err != nil || n == 0 || n > 2000 {
+		switch n, err := strconv.Atoi(fields[0]); {
+		case err != nil || n == 0:
 			t.Errorf("%s bytes in 6 s, %v", fields[0], err)
+		case n > 2000: // an archive, which ends, but not within six seconds
+			continue
 		}
 		return
 	}

@@ -417,6 +417,11 @@ type Usage struct {
 	OutputDetails    *OutputDetails `json:"completion_tokens_details,omitempty"`
 }
 
+// Answer is how many tokens the answer took, those of reasoning included: some providers tell of them in the total alone.
+func (u *Usage) Answer() int {
+	return max(u.CompletionTokens, u.TotalTokens-max(u.PromptTokens, 0), 0)
+}
+
 // PromptDetails tell of the prompt's tokens.
 type PromptDetails struct {
 	CachedTokens int `json:"cached_tokens"` // that the provider had in its cache

@@ -252,7 +252,7 @@ func (x *bill) note(_ *call, bytes int) {
 
 // amount is what a call takes by its usage.
 func amount(u *chat.Usage, p price.Price) spend.Amount {
-	n := int64(max(u.PromptTokens, 0) + max(u.CompletionTokens, 0))
+	n := int64(max(u.PromptTokens, 0) + u.Answer())
 	return spend.Amount{Calls: min(n, 1), Tokens: n, Cost: p.Cost(u)}
 }
 

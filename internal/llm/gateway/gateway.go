@@ -456,7 +456,7 @@ func (c *call) report() {
 		attrs = append(attrs, slog.Bool("cached", true))
 	}
 	if c.usage != nil {
-		attrs = append(attrs, slog.Int("promptTokens", c.usage.PromptTokens), slog.Int("completionTokens", c.usage.CompletionTokens), slog.String("dollars", c.cost.String()))
+		attrs = append(attrs, slog.Int("promptTokens", c.usage.PromptTokens), slog.Int("completionTokens", c.usage.Answer()), slog.String("dollars", c.cost.String()))
 	}
 	if c.failure != "" {
 		attrs = append(attrs, slog.String("error", c.failure))

@@ -53,7 +53,7 @@ func (m *Metrics) used(route, server string, u *chat.Usage, cost price.Money) {
 		return
 	}
 	m.tokens.WithLabelValues(route, server, "prompt").Add(float64(max(u.PromptTokens, 0)))
-	m.tokens.WithLabelValues(route, server, "completion").Add(float64(max(u.CompletionTokens, 0)))
+	m.tokens.WithLabelValues(route, server, "completion").Add(float64(u.Answer()))
 	m.cost.WithLabelValues(route, server).Add(max(cost.Dollars(), 0))
 }
 

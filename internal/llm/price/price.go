@@ -160,6 +160,6 @@ func (p *Price) Cost(u *chat.Usage) Money {
 	if p.Above > 0 && prompt > p.Above {
 		in, out = p.Times[0], p.Times[1]
 	}
-	cost := in*(float64(prompt-cached)*float64(p.Input)+float64(cached)*float64(p.Cached)) + out*float64(max(u.CompletionTokens, 0))*float64(p.Output)
+	cost := in*(float64(prompt-cached)*float64(p.Input)+float64(cached)*float64(p.Cached)) + out*float64(u.Answer())*float64(p.Output)
 	return Money(math.Ceil(cost / 1e6))
 }

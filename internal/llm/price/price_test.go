@@ -58,6 +58,7 @@ func TestCachedTokensAndLongPromptsHaveTheirPrice(t *testing.T) {
 		{chat.Usage{PromptTokens: 300_000, CompletionTokens: 1000}, "1.5225"},
 		{chat.Usage{PromptTokens: -5, CompletionTokens: -5}, "0"},
 		{chat.Usage{PromptTokens: 1}, "0.0000025"},
+		{chat.Usage{PromptTokens: 10, CompletionTokens: 1, TotalTokens: 300}, "0.004375"}, // reasoning that is in the total alone
 	} {
 		if got := one.Cost(&tt.usage).String(); got != tt.want {
 			t.Errorf("%+v: %s, want %s", tt.usage, got, tt.want)

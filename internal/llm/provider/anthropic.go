@@ -292,7 +292,7 @@ func (a *Anthropic) Error(status int, body []byte) *chat.Error {
 
 // Stream implements Provider.
 func (a *Anthropic) Stream(r io.Reader) Stream {
-	return &anthropicStream{in: sse.NewReader(r), calls: map[int]int{}, now: a.Now, chunk: chat.Chunk{Object: chat.ObjectChunk}}
+	return &anthropicStream{in: sse.NewReader(r), calls: map[int]int{}, given: map[int]bool{}, now: a.Now, chunk: chat.Chunk{Object: chat.ObjectChunk}}
 }
 
 // anthropicStream makes chunks of events.
@@ -301,9 +301,10 @@ type anthropicStream struct {
 	now   func() time.Time
 	chunk chat.Chunk
 	usage anthropicUsage
-	calls map[int]int // which tool call a block is; -1: the answer in JSON
-	ended bool        // message_delta has come
-	told  bool        // the usage, too
+	calls map[int]int  // which tool call a block is; -1: the answer in JSON
+	given map[int]bool // blocks of which arguments have come
+	ended bool         // message_delta has come
+	told  bool         // the usage, too
 }
 
 type anthropicEvent struct {
@@ -371,10 +372,18 @@ func (s *anthropicStream) take(in *anthropicEvent) (*chat.Chunk, error) {
 				return nil, fmt.Errorf("%w: a piece of a call that has not begun", errAnswer)
 			case in.Delta.PartialJSON == "":
 				return nil, nil
+			}
+			s.given[in.Index] = true
+			switch {
 			case n < 0:
 				return s.with(chat.Delta{Content: in.Delta.PartialJSON}, nil), nil
 			}
 			return s.with(chat.Delta{ToolCalls: []chat.ToolCall{{Index: &n, Function: chat.FunctionCall{Arguments: in.Delta.PartialJSON}}}}, nil), nil
+		}
+	case "content_block_stop":
+		// A call without arguments has no piece of them, and is an empty object all the same.
+		if n, ok := s.calls[in.Index]; ok && n >= 0 && !s.given[in.Index] {
+			return s.with(chat.Delta{ToolCalls: []chat.ToolCall{{Index: &n, Function: chat.FunctionCall{Arguments: "{}"}}}}, nil), nil
 		}
 	case "message_delta":
 		if s.ended {
@@ -397,7 +406,7 @@ func (s *anthropicStream) take(in *anthropicEvent) (*chat.Chunk, error) {
 	case "error":
 		return nil, failure(http.StatusBadGateway, in.Error.Message, "", in.Error.Type)
 	}
-	return nil, nil // ping, content_block_stop, and what is to come
+	return nil, nil // ping, and what is to come
 }
 
 func (s *anthropicStream) with(d chat.Delta, reason *string) *chat.Chunk {

@@ -205,7 +205,7 @@ func (s *openAIStream) Next() (*chat.Chunk, error) {
 		}
 		e, err := s.in.Next()
 		switch {
-		case errors.Is(err, io.EOF) && s.finished: // some servers leave [DONE] out
+		case (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && s.finished: // some servers leave [DONE] out, or the empty line after it
 			return nil, io.EOF
 		case errors.Is(err, io.EOF):
 			return nil, io.ErrUnexpectedEOF
