@@ -148,6 +148,7 @@ type bill struct {
 	entry  spend.Entry
 	limits bool
 	prompt int // tokens, as they were counted before the call; 0: they were not
+	most   spend.Amount
 	price  price.Price
 
 	said  atomic.Int64 // bytes of the answer so far
@@ -220,6 +221,7 @@ func (b *Books) begin(c *call, prompt func(*counter) int, answer int) (*bill, *c
 			"this call may take %d tokens and %s dollars; of today's %s the key %q has used %d tokens and %s dollars in %d calls, and reserved %d and %s",
 			most.Tokens, most.Cost, limitText(a.Day), a.Name, sums.Used.Tokens, sums.Used.Cost, sums.Used.Calls, sums.Reserved.Tokens, sums.Reserved.Cost)}
 	}
+	x.most = most
 	b.mu.Lock()
 	b.open[x] = true
 	b.mu.Unlock()
@@ -256,7 +258,8 @@ func amount(u *chat.Usage, p price.Price) spend.Amount {
 	return spend.Amount{Calls: min(n, 1), Tokens: n, Cost: p.Cost(u)}
 }
 
-// end writes down what the call took, and sets its cost. A call that nobody answered took nothing.
+// end writes down what the call took, and sets its cost. A call that nobody answered took nothing; one whose answer nobody waited for may have taken
+// all that it could: a caller must not get round its budget by hanging up.
 func (x *bill) end(c *call, u chat.Usage) {
 	if p := c.a.o.Prices; p != nil && c.used.Backend != nil {
 		if one, ok := p.Of(c.used.Model); ok {
@@ -271,6 +274,9 @@ func (x *bill) end(c *call, u chat.Usage) {
 		return
 	}
 	used := amount(&u, x.price)
+	for range c.lost {
+		used = used.Plus(x.most)
+	}
 	if !x.limits {
 		if used != (spend.Amount{}) {
 			b.add(x.entry, used)

@@ -222,6 +222,7 @@ type call struct {
 	cost     price.Money
 	first    time.Duration // until the first piece of a stream
 	attempts int
+	lost     int // attempts that may be answered, and charged for, though nobody has the answer
 	cached   bool
 	status   int
 	begun    bool
@@ -353,6 +354,9 @@ func (c *call) ask(attempt func(Candidate) *backend.Failure) *chat.Error {
 				return nil
 			}
 			last = worse(last, f)
+			if f.Kind == backend.Gone || f.Kind == backend.Broken && f.Err.Status == http.StatusGatewayTimeout {
+				c.lost++
+			}
 			if !f.Elsewhere() {
 				return f.Err
 			}

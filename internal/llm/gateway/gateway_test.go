@@ -317,6 +317,36 @@ func TestACallThatNobodyAnswersCostsNothing(t *testing.T) {
 	}
 }
 
+func TestWhoHangsUpPaysForWhatMayHaveBeenAnswered(t *testing.T) {
+	t.Parallel()
+	f, store := llmtest.New(t, "openai"), ownBooks(t)
+	s := serve(t, f, store, gateway.Account{Day: spend.Limit{Tokens: 1000}}, nil)
+	for i, more := range []string{"", `"stream":true,`} {
+		f.Fail(llmtest.Fault{Wait: time.Minute})
+		ctx, cancel := context.WithCancel(t.Context())
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/v1/chat/completions", strings.NewReader(question("m", more)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set("Authorization", "Bearer "+blogKey)
+		done := make(chan error, 1)
+		go func() {
+			resp, err := s.Client().Do(q)
+			if err == nil {
+				err = resp.Body.Close()
+			}
+			done <- err
+		}()
+		eventually(t, func() bool { return len(f.Calls()) == i+1 })
+		cancel()
+		<-done
+		eventually(t, func() bool {
+			return sums(t, store) == (spend.Sums{Used: spend.Amount{Calls: int64(i + 1), Tokens: int64(108 * (i + 1))}})
+		})
+	}
+}
+
 func TestWhatCallersWithoutBoundsUseIsKeptAsWell(t *testing.T) {
 	t.Parallel()
 	f, store := llmtest.New(t, "openai"), ownBooks(t)
