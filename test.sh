@@ -91,7 +91,7 @@ echo "== the services apart, with real Redis, PostgreSQL and mail servers"
 go test -tags services -count=1 ./test/services/...
 
 echo "== Compose files, manifests, rules and dashboards"
-for module in compose kubernetes monitoring; do
+for module in compose kubernetes monitoring providers; do
 	(cd "test/$module" && go vet ./... && go test -count=1 -timeout 600s ./...)
 done
 
