@@ -325,6 +325,14 @@ func (l *loader) checkRoutes() {
 	if r.LocalURL == "" {
 		delete(servers, "local")
 	}
+	tools := map[string]string{}
+	for i := range r.Tools {
+		s, at := &r.Tools[i], element("promptRouter.tools", i)
+		l.checkName(at, s.Name, tools)
+		if s.URL == "" && !l.bad[at+".url"] {
+			l.fail(l.config.Origin(at), at+".url", "is missing: name where the server answers, such as http://classifier:8010/mcp")
+		}
+	}
 	names := map[string]string{}
 	for i := range r.Routes {
 		route, at := &r.Routes[i], element("promptRouter.routes", i)
@@ -336,6 +344,12 @@ func (l *loader) checkRoutes() {
 		}
 		for j, use := range route.Use {
 			for _, t := range strings.Split(use, "|") {
+				if tool, ok := strings.CutPrefix(strings.TrimSpace(t), "mcp://"); ok {
+					if name, tool, _ := strings.Cut(tool, "/"); tools[name] == "" || tool == "" {
+						l.contradiction(element(at+".use", j), "there is no server "+quote(name)+" in promptRouter.tools, or no tool is named: use mcp://SERVER/TOOL")
+					}
+					continue
+				}
 				if name, _, _ := strings.Cut(strings.TrimSpace(t), "/"); servers[name] == "" {
 					l.contradiction(element(at+".use", j), "there is no server "+quote(name)+" in promptRouter.servers")
 				}

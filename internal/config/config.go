@@ -413,6 +413,7 @@ type PromptRouter struct {
 	LocalURL    string        `yaml:"localUrl" example:"http://ollama:11434/v1" doc:"OpenAI-compatible base of a model server of your own, which routes call local; empty means none: everything goes to cloud-proxy."`
 	LocalTokens int           `yaml:"localTokens" default:"0" min:"0" max:"10000000" doc:"Without promptRouter.routes: prompts of more tokens than this go to cloud-proxy instead; 0 means none do."`
 	Servers     []ModelServer `yaml:"servers" doc:"Several model servers of your own. Set in the file only."`
+	Tools       []ToolServer  `yaml:"tools" doc:"MCP servers, whose tools routes can use as mcp://NAME/TOOL. Set in the file only."`
 	Routes      []ModelRoute  `yaml:"routes" doc:"Where calls go; the first that fits counts. Without any, calls go to your own servers, the least busy first, or to cloud-proxy where there are none. Set in the file only."`
 	Cache       bool          `yaml:"cache" default:"false" doc:"On every route: answer a call that is the same as an earlier one of the same caller, word by word, with the earlier answer."`
 	CacheBytes  Size          `yaml:"cacheBytes" default:"32MiB" min:"0" max:"64GiB" doc:"Memory for answers that may be given again."`
@@ -434,13 +435,23 @@ type ModelServer struct {
 	Timeout     time.Duration `yaml:"timeout" min:"0s" max:"1h" doc:"Time until an answer begins; 0 means 5m."`
 }
 
+// ToolServer is an MCP server whose tools can stand where a model does.
+type ToolServer struct {
+	Name     string        `yaml:"name" example:"classifier" doc:"Name in routes."`
+	URL      string        `yaml:"url" example:"http://classifier:8010/mcp" doc:"Where it answers, by streamable HTTP."`
+	Key      string        `yaml:"key" secret:"true" doc:"Key that is sent as a bearer token, if it wants one."`
+	Argument string        `yaml:"argument" example:"text" doc:"Name of the tools' argument, which is what the caller says last; empty means text."`
+	Local    bool          `yaml:"local" doc:"It is your own: calls that are to stay local may go there."`
+	Timeout  time.Duration `yaml:"timeout" min:"0s" max:"1h" doc:"Time until an answer; 0 means 5m."`
+}
+
 // ModelRoute says where calls go that it fits.
 type ModelRoute struct {
 	Name      string   `yaml:"name" example:"small" doc:"Name in metrics, logs and explanations."`
 	Models    []string `yaml:"models" doc:"Models that the caller names, exact or by a pattern; empty means any."`
 	Callers   []string `yaml:"callers" doc:"Callers, such as escalation-engine or key:blog-search, or patterns; empty means any."`
 	MaxTokens int      `yaml:"maxTokens" min:"0" max:"100000000" doc:"Tokens of the prompt at most; 0 means any."`
-	Use       []string `yaml:"use" example:"[\"gpu-1/llama3.2:3b|gpu-2/llama3.2:3b\", cloud/gpt-5-mini]" doc:"Servers in the order in which they are tried, as SERVER or SERVER/MODEL, in quotes where the name has a colon; of those with | between them the least busy one first. cloud is cloud-proxy."`
+	Use       []string `yaml:"use" example:"[\"gpu-1/llama3.2:3b|gpu-2/llama3.2:3b\", cloud/gpt-5-mini]" doc:"Servers in the order in which they are tried, as SERVER or SERVER/MODEL, in quotes where the name has a colon; of those with | between them the least busy one first. cloud is cloud-proxy, mcp://SERVER/TOOL a tool of promptRouter.tools."`
 	Prefer    string   `yaml:"prefer" example:"cost" doc:"Another order: cost (the cheapest first) or latency (the quickest of late first); empty means as they are written."`
 	Cache     bool     `yaml:"cache" doc:"As promptRouter.cache, for this route."`
 	Priority  int      `yaml:"priority" min:"0" max:"1000" doc:"In the queue, the higher goes first."`

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/config"
@@ -238,6 +241,23 @@ func TestWithoutRoutesTheOwnServersAnswer(t *testing.T) {
 	}
 }
 
+func TestAToolOfAnMCPServerIsAServerToo(t *testing.T) {
+	t.Parallel()
+	s := mcp.NewServer(&mcp.Implementation{Name: "classifier", Version: "1"}, nil)
+	mcp.AddTool(s, &mcp.Tool{Name: "classify"}, func(_ context.Context, _ *mcp.CallToolRequest, in struct {
+		Text string `json:"text"`
+	}) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "about " + in.Text}}}, nil, nil
+	})
+	server := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, nil))
+	defer server.Close()
+	f := serve(t, load(t, fmt.Sprintf("promptRouter: {tools: [{name: classifier, url: %q, local: true}], routes: [{name: classes, models: [classes], use: [\"mcp://classifier/classify\"]}]}", server.URL)), nil)
+	resp, body := f.ask(t, "/v1/chat/completions", call("classes", "hedges", ""), gateway.PrivacyHeader, gateway.LocalOnly)
+	if resp.StatusCode != 200 || !strings.Contains(body, `"content":"about hedges"`) || resp.Header.Get("X-Quickthorn-Backend") != "mcp://classifier" {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
 func TestEmbeddingsGoToWhoMakesThem(t *testing.T) {
 	t.Parallel()
 	small, large, cloud := fakes(t)
@@ -318,6 +338,7 @@ func TestTheConfigurationIsHeldToWhatItNames(t *testing.T) {
 	for text, want := range map[string]string{
 		"promptRouter: {routes: [{name: a, use: [nowhere]}]}":                             `there is no server "nowhere"`,
 		"promptRouter: {routes: [{name: a, use: [local]}]}":                               `there is no server "local"`,
+		"promptRouter: {routes: [{name: a, use: ['mcp://x/y']}]}":                         `there is no server "x" in promptRouter.tools`,
 		"promptRouter: {routes: [{name: a}]}":                                             "is missing: name a server, or cloud",
 		"promptRouter: {routes: [{name: a, use: [cloud], prefer: luck}]}":                 "use order, cost or latency",
 		"promptRouter: {servers: [{name: cloud, kind: ollama, url: 'http://x'}]}":         "is the name of cloud-proxy as well",

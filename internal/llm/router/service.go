@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/config"
 	"github.com/quickthorn/quickthorn/internal/llm/backend"
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
+	"github.com/quickthorn/quickthorn/internal/llm/mcptool"
 	"github.com/quickthorn/quickthorn/internal/llm/provider"
 	"github.com/quickthorn/quickthorn/internal/llm/serve"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
@@ -69,6 +71,15 @@ func Configured(c *config.Config, transport http.RoundTripper, m *backend.Metric
 		if err != nil {
 			return nil, err
 		}
+	}
+	for i := range r.Tools {
+		t := &r.Tools[i]
+		argument := cmp.Or(t.Argument, "text")
+		o := backend.Options{Timeout: t.Timeout, Transport: mcptool.New(t.URL, argument, t.Key)}
+		if err := add(mcptool.Scheme+t.Name, "compatible", t.URL, o, Server{Local: t.Local, JSON: true}); err != nil {
+			return nil, err
+		}
+		servers[mcptool.Scheme+t.Name].Embeddings = false
 	}
 	if needsCloud(r) {
 		if c.CloudProxy.URL == "" {
@@ -133,6 +144,10 @@ func rulesOf(r *config.PromptRouter, servers map[string]*Server) ([]Rule, error)
 			var group []Target
 			for _, t := range strings.Split(use, "|") {
 				name, model, _ := strings.Cut(strings.TrimSpace(t), "/")
+				if rest, ok := strings.CutPrefix(strings.TrimSpace(t), mcptool.Scheme); ok {
+					name, model, _ = strings.Cut(rest, "/")
+					name = mcptool.Scheme + name
+				}
 				s := servers[name]
 				if s == nil {
 					return nil, fmt.Errorf("route %q: there is no server %q", in.Name, name)
