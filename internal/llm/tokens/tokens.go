@@ -27,8 +27,18 @@ const (
 
 // Counter counts tokens. Its vocabulary, some 30 MB, is made at the first count. It is safe for concurrent use.
 type Counter struct {
-	once  sync.Once
-	codec *codec.Codec
+	once    sync.Once
+	codec   *codec.Codec
+	missing []byte // of which the library's vocabulary has no token, and which it leaves out
+}
+
+func (c *Counter) open() {
+	c.codec = codec.NewO200kBase()
+	for b := range utf8.RuneSelf {
+		if n, err := c.codec.Count(string(rune(b))); err == nil && n == 0 {
+			c.missing = append(c.missing, byte(b))
+		}
+	}
 }
 
 // Text is the number of tokens of a text.
@@ -36,7 +46,7 @@ func (c *Counter) Text(s string) int {
 	if s == "" {
 		return 0
 	}
-	c.once.Do(func() { c.codec = codec.NewO200kBase() })
+	c.once.Do(c.open)
 	whole, n := len(s), 0
 	s = cut(s, maxExact)
 	counted := len(s)
@@ -45,6 +55,12 @@ func (c *Counter) Text(s string) int {
 		k, err := c.codec.Count(p)
 		if err != nil {
 			k = len(p) // one for each byte is the most that there can be
+		}
+		for _, b := range c.missing {
+			k += strings.Count(p, string(rune(b)))
+		}
+		if k == 0 {
+			k = 1
 		}
 		n, s = n+k, s[len(p):]
 	}
