@@ -192,7 +192,7 @@ func TestBrokenFilesAreExplained(t *testing.T) {
 		{"huge", strings.Repeat("#", config.MaxFile+1), "q.yaml is larger than 256KiB"},
 		{"many mistakes", manyKeys(1000), "\nand 950 more"},
 		{"list where one is taken", "edge:\n  name: [a, b]\n", "q.yaml:2: edge.name: takes one text, not a list"},
-		{"section where a list is taken", "edge:\n  listen:\n    a: b\n", "edge.listen: must be a single value, not a section"},
+		{"section where a list is taken", "edge:\n  listen:\n    a: b\n", "edge.listen: must be a single value, not a section; a text with a colon in it must be in quotes"},
 		{"sites as a section", "sites:\n  name: a\n", `sites: must be a list of entries that begin with "- "`},
 		{"empty site", "sites:\n  -\n", "sites[0].name: is missing"},
 		{"everybody trusted", "edge:\n  trustedProxies: [0.0.0.0/0]\n", "q.yaml:2: edge.trustedProxies[0]: trusts everybody"},

@@ -248,7 +248,12 @@ func scalar(n ast.Node) (string, error) {
 	case nil, *ast.NullNode:
 		return "", errors.New("an empty entry")
 	}
-	return "", fmt.Errorf("must be a single value, not %s", describe(n))
+	hint := ""
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		hint = "; a text with a colon in it must be in quotes"
+	}
+	return "", fmt.Errorf("must be a single value, not %s%s", describe(n), hint)
 }
 
 // describe names what a node is for people.
