@@ -150,8 +150,8 @@ func TestIdleMemoryIsSmall(t *testing.T) {
 	e := start(t, demoSite(t))
 	get(t, e.URL+"/", "User-Agent", chrome)
 	// Pages of the program's own file count as resident as long as nobody else wants the memory; what is the program's own
-	// cannot be taken from it.
-	const most, own = 58 << 20, 20 << 20
+	// cannot be taken from it. How many pages of the file the system brings in for each that is touched differs by 15 MiB from one time to another.
+	const most, own = 76 << 20, 20 << 20
 	var rss, anonymous int64
 	for range 50 { // what starting up has left is given back shortly after
 		if rss, anonymous = e.rss(t), e.memory(t, "RssAnon:"); rss <= most && anonymous <= own {
@@ -160,7 +160,7 @@ func TestIdleMemoryIsSmall(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Errorf("idle: %.1f MiB resident, %.1f of them its own; want at most 58 and 20", float64(rss)/(1<<20), float64(anonymous)/(1<<20))
+	t.Errorf("idle: %.1f MiB resident, %.1f of them its own; want at most 76 and 20", float64(rss)/(1<<20), float64(anonymous)/(1<<20))
 }
 
 func TestGitClonesAndPushesOverSmartHTTP(t *testing.T) {
