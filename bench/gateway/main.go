@@ -17,19 +17,18 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/quickthorn/quickthorn/bench/process"
 	"github.com/quickthorn/quickthorn/internal/testprogram"
 )
 
@@ -107,42 +106,14 @@ func run(ctx context.Context, rounds int, length time.Duration) (err error) {
 	if err != nil {
 		return err
 	}
-	var procs []*exec.Cmd
-	defer func() {
-		for _, p := range procs {
-			_ = p.Process.Signal(syscall.SIGTERM) // it may have ended
-		}
-		for _, p := range procs {
-			_ = p.Wait()
-		}
-	}()
-	start := func(env []string, name string, args ...string) (int, error) {
-		c := exec.CommandContext(ctx, name, args...)
-		c.Env = append(os.Environ(), env...)
-		log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%d.log", len(procs))))
-		if err != nil {
-			return 0, err
-		}
-		c.Stdout, c.Stderr = log, log
-		if err := c.Start(); err != nil {
-			return 0, err
-		}
-		procs = append(procs, c)
-		return c.Process.Pid, nil
-	}
-	var at []string
-	for range 4 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		at = append(at, l.Addr().String())
-		if err := l.Close(); err != nil {
-			return err
-		}
+	g := &process.Group{Dir: dir}
+	defer g.End()
+	at, err := process.FreeAddresses(4)
+	if err != nil {
+		return err
 	}
 	direct := &contender{name: "the provider itself", url: "http://" + at[0], key: providerKey}
-	if direct.pid, err = start(nil, self, "-serve", at[0]); err != nil {
+	if direct.pid, _, err = g.Start(self, "-serve", at[0]); err != nil {
 		return err
 	}
 	sum := sha256.Sum256([]byte(callerKey))
@@ -160,7 +131,7 @@ gateway:
 		return err
 	}
 	ours := &contender{name: "cloud-proxy", url: "http://" + at[1], key: callerKey}
-	if ours.pid, err = start(nil, bin, "cloud-proxy", "--config", config, "--data", filepath.Join(dir, "data"), "--set", "private.listen="+at[2]); err != nil {
+	if ours.pid, _, err = g.Start(bin, "cloud-proxy", "--config", config, "--data", filepath.Join(dir, "data"), "--set", "private.listen="+at[2]); err != nil {
 		return err
 	}
 	all := []*contender{direct, ours}
@@ -176,7 +147,7 @@ server { listen %[3]s; location / { proxy_pass http://u; proxy_http_version 1.1;
 			return err
 		}
 		peer := &contender{name: "nginx, which only passes on", url: "http://" + at[3], key: providerKey}
-		if peer.pid, err = start(nil, nginx, "-c", conf, "-p", dir, "-e", "stderr"); err != nil {
+		if peer.pid, _, err = g.Start(nginx, "-c", conf, "-p", dir, "-e", "stderr"); err != nil {
 			return err
 		}
 		all = append(all, peer)
@@ -375,7 +346,7 @@ func (c *contender) stream(ctx context.Context, h *http.Client) (time.Duration, 
 
 // hold opens many streams at once and says what memory the gateway takes.
 func (c *contender) hold(ctx context.Context) error {
-	before, err := resident(c.pid)
+	before, err := process.Resident(c.pid)
 	if err != nil {
 		return err
 	}
@@ -389,20 +360,11 @@ func (c *contender) hold(ctx context.Context) error {
 		stops = append(stops, stop)
 	}
 	time.Sleep(2 * time.Second)
-	after, err := resident(c.pid)
+	after, err := process.Resident(c.pid)
 	for _, stop := range stops {
 		stop()
 	}
 	h.CloseIdleConnections()
 	fmt.Printf("cloud-proxy, resident: %d MiB before, %d MiB with %d streams open\n", before>>20, after>>20, held)
 	return err
-}
-
-func resident(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0, err
-	}
-	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
 }

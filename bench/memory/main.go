@@ -21,11 +21,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/quickthorn/quickthorn/bench/process"
 	"github.com/quickthorn/quickthorn/internal/testprogram"
 	"golang.org/x/sync/errgroup"
 )
@@ -120,15 +119,6 @@ func run(ctx context.Context, clients int) error {
 
 // rss is a process's resident memory in MiB, 0 where there is no /proc.
 func rss(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.SplitSeq(string(b), "\n") {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
-			n, _ := strconv.ParseFloat(f[1], 64)
-			return n / 1024
-		}
-	}
-	return 0
+	n, _ := process.Resident(pid)
+	return float64(n) / (1 << 20)
 }

@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -153,33 +152,17 @@ func run(ctx context.Context, rounds, seconds, connections int, only string) (er
 	if err != nil {
 		return err
 	}
-	var procs []*exec.Cmd
-	defer func() {
-		for _, p := range procs {
-			_ = p.Process.Signal(syscall.SIGTERM)
-		}
-		for _, p := range procs {
-			_ = p.Wait()
-		}
-	}()
+	g := &process.Group{Dir: dir}
+	defer g.End()
 	start := func(name string, args ...string) (int, error) {
-		c := exec.Command(name, args...)
-		log, err := os.Create(filepath.Join(dir, fmt.Sprintf("%d.log", len(procs))))
-		if err != nil {
-			return 0, err
-		}
-		c.Stdout, c.Stderr = log, log
-		if err := c.Start(); err != nil {
-			return 0, err
-		}
-		procs = append(procs, c)
-		return c.Process.Pid, nil
+		pid, _, err := g.Start(name, args...)
+		return pid, err
 	}
-	ports, err := freePorts(11)
+	addresses, err := process.FreeAddresses(11)
 	if err != nil {
 		return err
 	}
-	at := func(i int) string { return "127.0.0.1:" + strconv.Itoa(ports[i]) }
+	at := func(i int) string { return addresses[i] }
 	site := "http://" + at(0)
 
 	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte(strings.Repeat("quickthorn benchmark page, 1 KiB\n", 31)+"\n"), 0o644); err != nil {
@@ -288,19 +271,6 @@ http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]
 
 // budgetFree is the default policy without its budgets: wrk is one client that asks as often as it can.
 const budgetFree = "name: bench\nimports: [readers-first]\ndisable: [pages, pages-under-load, neighbourhood, expensive, expensive-under-load, api, feeds, git, crawlers, unproved-crawlers, seo-crawlers]\n"
-
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // kept until all are chosen, so that none is given twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
 
 // ready waits until the contender gives the wanted answer, so that an error page is never measured.
 func ready(ctx context.Context, c *contender) error {

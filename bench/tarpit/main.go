@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -82,9 +81,8 @@ func descriptors(n uint64) error {
 
 // bench has the programs that are measured, and ends them.
 type bench struct {
-	dir   string
-	bin   string
-	procs []*exec.Cmd
+	process.Group
+	bin string
 }
 
 func run(ctx context.Context, rounds, seconds, streams int, hold, soak time.Duration) (err error) {
@@ -101,11 +99,11 @@ func run(ctx context.Context, rounds, seconds, streams int, hold, soak time.Dura
 			return err
 		}
 	}
-	b := &bench{dir: dir}
+	b := &bench{Group: process.Group{Dir: dir}}
 	if b.bin, err = testprogram.Build(ctx, ".", dir); err != nil {
 		return err
 	}
-	defer b.end()
+	defer b.End()
 	switch {
 	case streams > 0:
 		return b.streams(ctx, streams, hold)
@@ -115,54 +113,34 @@ func run(ctx context.Context, rounds, seconds, streams int, hold, soak time.Dura
 	return b.pages(ctx, rounds, seconds)
 }
 
-// end stops what was started.
-func (b *bench) end() {
-	for _, p := range b.procs {
-		_ = p.Process.Signal(syscall.SIGTERM)
-	}
-	for _, p := range b.procs {
-		_ = p.Wait() // by a signal
-	}
-	b.procs = nil
-}
-
 // start starts a program and waits until it listens.
 func (b *bench) start(address, name string, args ...string) (int, error) {
-	c := exec.Command(name, args...)
-	path := filepath.Join(b.dir, fmt.Sprintf("%d.log", len(b.procs)))
-	log, err := os.Create(path)
+	pid, log, err := b.Start(name, args...)
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close()
-	c.Stdout, c.Stderr = log, log
-	if err := c.Start(); err != nil {
-		return 0, err
-	}
-	b.procs = append(b.procs, c)
 	for range 200 {
 		if conn, err := net.Dial("tcp", address); err == nil {
-			return c.Process.Pid, conn.Close()
+			return pid, conn.Close()
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	said, _ := os.ReadFile(path)
+	said, _ := os.ReadFile(log)
 	return 0, fmt.Errorf("%s does not listen on %s:\n%s", name, address, said)
 }
 
 func free() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	list, err := process.FreeAddresses(1)
 	if err != nil {
 		panic(err) // loopback is there
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return list[0]
 }
 
 // tarpit starts the service without the bounds that would end a measurement.
 func (b *bench) tarpit(sets ...string) (address string, pid int, err error) {
 	address = free()
-	args := []string{"tarpit", "--data", filepath.Join(b.dir, "data"+strconv.Itoa(len(b.procs)))}
+	args := []string{"tarpit", "--data", filepath.Join(b.Dir, "data"+strconv.Itoa(b.Started()))}
 	for _, s := range append([]string{
 		"tarpit.listen=" + address, "private.listen=" + free(), "tarpit.fronts=127.0.0.0/8", "tarpit.minDelay=0s", "tarpit.maxDelay=0s", "tarpit.bandwidth=0",
 		"tarpit.daily=0", "tarpit.hops=0", "tarpit.cpu=64", "tarpit.archiveRate=0", "tarpit.connections=100000", "log.level=warn",
@@ -178,13 +156,13 @@ func (b *bench) tarpit(sets ...string) (address string, pid int, err error) {
 
 // nginx starts Debian's nginx with a server block.
 func (b *bench) nginx(address, server string) (int, error) {
-	path := filepath.Join(b.dir, fmt.Sprintf("nginx%d.conf", len(b.procs)))
+	path := filepath.Join(b.Dir, fmt.Sprintf("nginx%d.conf", b.Started()))
 	if err := os.WriteFile(path, []byte(fmt.Sprintf(`
 daemon off; master_process off; pid %[1]s.pid; error_log stderr error; 
 events { worker_connections 65536; }
 http { access_log off; keepalive_requests 1000000000; client_body_temp_path %[2]s/b; proxy_temp_path %[2]s/p; fastcgi_temp_path %[2]s/f; uwsgi_temp_path %[2]s/u; scgi_temp_path %[2]s/s;
 server { listen %[3]s backlog=4096; root %[2]s; %[4]s } }
-`, path, b.dir, address, server)), 0o644); err != nil {
+`, path, b.Dir, address, server)), 0o644); err != nil {
 		return 0, err
 	}
 	return b.start(address, "nginx", "-c", path, "-e", "stderr")
@@ -224,7 +202,7 @@ type contender struct {
 var wrkRate = regexp.MustCompile(`(?s)(\d+) requests in ([\d.]+)(ms|s|m), .*Requests/sec:\s+([\d.]+)\s+Transfer/sec:\s+([\d.]+)(KB|MB|GB)`)
 
 func (b *bench) pages(ctx context.Context, rounds, seconds int) error {
-	lua := filepath.Join(b.dir, "pages.lua")
+	lua := filepath.Join(b.Dir, "pages.lua")
 	if err := os.WriteFile(lua, []byte(script), 0o644); err != nil {
 		return err
 	}
@@ -236,7 +214,7 @@ func (b *bench) pages(ctx context.Context, rounds, seconds int) error {
 	if static.pid, err = b.start(static.address, self, "-serve", static.address); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, "page.html"), bytes.Repeat([]byte("x"), pageSize), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.Dir, "page.html"), bytes.Repeat([]byte("x"), pageSize), 0o644); err != nil {
 		return err
 	}
 	if nginx.pid, err = b.nginx(nginx.address, "location / { rewrite ^ /page.html break; }"); err != nil {
@@ -338,7 +316,7 @@ func (b *bench) streams(ctx context.Context, n int, hold time.Duration) error {
 	all = append(all, held{"quickthorn tarpit", address, pid, request})
 
 	address = free()
-	if err := os.WriteFile(filepath.Join(b.dir, "large"), make([]byte, 1<<20), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.Dir, "large"), make([]byte, 1<<20), 0o644); err != nil {
 		return err
 	}
 	if pid, err = b.nginx(address, "open_file_cache max=10; location / { rewrite ^ /large break; limit_rate 40; }"); err != nil {
@@ -348,7 +326,7 @@ func (b *bench) streams(ctx context.Context, n int, hold time.Duration) error {
 	if _, err := exec.LookPath("endlessh"); err == nil {
 		address = free()
 		_, port, _ := net.SplitHostPort(address)
-		conf := filepath.Join(b.dir, "endlessh")
+		conf := filepath.Join(b.Dir, "endlessh")
 		if err := os.WriteFile(conf, fmt.Appendf(nil, "Port %s\nDelay 1000\nMaxLineLength 64\nMaxClients %d\nLogLevel 0\nBindFamily 4\n", port, 2*n), 0o644); err != nil {
 			return err
 		}
@@ -370,7 +348,7 @@ func (b *bench) streams(ctx context.Context, n int, hold time.Duration) error {
 
 // measure holds n connections and says what they cost.
 func measure(ctx context.Context, h *held, n int, hold time.Duration) error {
-	rest, err := resident(h.pid)
+	rest, err := process.Resident(h.pid)
 	if err != nil {
 		return err
 	}
@@ -399,7 +377,7 @@ func measure(ctx context.Context, h *held, n int, hold time.Duration) error {
 		}
 	}
 	time.Sleep(5 * time.Second)
-	full, err := resident(h.pid)
+	full, err := process.Resident(h.pid)
 	if err != nil {
 		return err
 	}
@@ -433,22 +411,6 @@ func measure(ctx context.Context, h *held, n int, hold time.Duration) error {
 	}
 	fmt.Printf("%-28s %15.1f%% %20.2f %18.1f %12d\n", h.name, (after-before)/took.Seconds()*100, float64(full-rest)/float64(n)/1024, float64(received)/float64(n)/(took.Seconds()+5), lost)
 	return nil
-}
-
-// resident is the resident memory of a process, in bytes.
-func resident(pid int) (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
 }
 
 // soak has clients come and go, and tells of the memory.
@@ -495,7 +457,7 @@ func (b *bench) soak(ctx context.Context, d time.Duration) error {
 	fmt.Printf("%8s %12s %10s %10s %10s\n", "s", "MiB resident", "pages", "streams", "archives")
 	begin := time.Now()
 	for ctx.Err() == nil {
-		rss, err := resident(pid)
+		rss, err := process.Resident(pid)
 		if err != nil {
 			return err
 		}

@@ -83,7 +83,11 @@ func llmRoute(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			routes, err := router.Configured(cfg, nil, nil, slog.New(slog.DiscardHandler), &tokens.Counter{})
+			prices, err := serve.Prices(&cfg.Gateway)
+			if err != nil {
+				return err
+			}
+			routes, err := router.Configured(cfg, prices, nil, nil, slog.New(slog.DiscardHandler), &tokens.Counter{})
 			if err != nil {
 				return fmt.Errorf("promptRouter: %w", err)
 			}
@@ -238,7 +242,6 @@ func llmSpending(env *environment) *cobra.Command {
 			if err := a.call(cmd.Context(), http.MethodGet, "/v1/spending?day="+date, nil, &answer); err != nil {
 				return err
 			}
-			slices.SortStableFunc(answer.Spending, func(a, b gateway.Spending) int { return strings.Compare(a.Account, b.Account) })
 			w := tabwriter.NewWriter(env.Stdout, 0, 4, 2, ' ', tabwriter.AlignRight)
 			fmt.Fprintln(w, "CALLER\tCALLS\tTOKENS\tDOLLARS\tRESERVED\tDOLLARS\tBUDGET\t")
 			for _, s := range answer.Spending {

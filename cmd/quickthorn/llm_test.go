@@ -69,7 +69,7 @@ func TestSpendingIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(callers.Handler(auth.Group{API: &serve.Spending{Books: b, Accounts: accounts, Callers: []string{auth.PromptRouter}, Now: now}}))
+	s := httptest.NewServer(callers.Handler(auth.Group{API: &serve.Spending{Books: b, Callers: []string{auth.PromptRouter}, Now: now}}))
 	defer s.Close()
 	status, out, errs := ran(t, []string{"QUICKTHORN_PRIVATE_KEY=" + key}, "llm", "spending", "--gateway", s.URL, "--day", "2026-09-21")
 	if status != 0 || !strings.Contains(out, "key:blog") || !strings.Contains(out, "1234") || !strings.Contains(out, "0.0567") || !strings.Contains(out, "5000 tokens, 1.5 dollars") {

@@ -129,6 +129,10 @@ func Find(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	inForce, err := policy.Load(o.Policy, o.Policies)
+	if err != nil {
+		return nil, err
+	}
 	f := &finder{clients: map[string]*client{}, traits: map[string]*trait{}}
 	if err := f.read(ctx, &o, r, labels); err != nil {
 		return nil, err
@@ -144,13 +148,14 @@ func Find(ctx context.Context, o Options) (*Report, error) {
 			r.Readers++
 		}
 	}
+	all, others := f.log(true), f.log(false)
 	for len(r.Proposals) < o.Max {
 		best := f.best()
 		if best == nil {
 			break
 		}
 		p := best.proposal(len(r.Proposals) + 1)
-		if err := p.try(ctx, &o, f.log(true), f.log(false)); err != nil {
+		if err := p.try(ctx, &o, inForce, all, others); err != nil {
 			return nil, err
 		}
 		f.take(best)
@@ -471,11 +476,7 @@ func (t *trait) rule(name string, shadow bool) string {
 func yamlText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // try has the policy engine judge the recorded requests with the rule and without.
-func (p *Proposal) try(ctx context.Context, o *Options, all, others []byte) error {
-	before, err := policy.Load(o.Policy, o.Policies)
-	if err != nil {
-		return err
-	}
+func (p *Proposal) try(ctx context.Context, o *Options, inForce *policy.Policy, all, others []byte) error {
 	source := fmt.Sprintf("name: advised\nimports: [%s]\n%s", yamlText(o.Policy), strings.Replace(p.Rule, "    mode: shadow\n", "", 1))
 	after, err := policy.Compile("advised.yaml", []byte(source), o.Policies)
 	if err != nil {
@@ -486,7 +487,7 @@ func (p *Proposal) try(ctx context.Context, o *Options, all, others []byte) erro
 			return c, nil
 		}
 		r, err := replay.Run(ctx, []string{"-"}, 1, replay.Options{
-			Policy: before, Compare: after, Mode: defense.ModeEnforce, Profiler: o.Profiler, Site: "default", Stdin: bytes.NewReader(log),
+			Policy: inForce, Compare: after, Mode: defense.ModeEnforce, Profiler: o.Profiler, Site: "default", Stdin: bytes.NewReader(log),
 		})
 		if err != nil {
 			return c, fmt.Errorf("trying a proposal: %w", err)

@@ -160,7 +160,7 @@ func allowed(who string, callers []string) bool {
 		return true
 	}
 	for _, c := range callers {
-		if c == who || c == AnySource && strings.HasPrefix(who, SourcePrefix) || c == AnyModelKey && strings.HasPrefix(who, ModelKeyPrefix) {
+		if prefix, any := strings.CutSuffix(c, "*"); c == who || any && strings.HasPrefix(who, prefix) {
 			return true
 		}
 	}

@@ -23,7 +23,7 @@ const (
 
 func callers(t *testing.T) *Callers {
 	t.Helper()
-	c, err := New(Key{Caller: Operator, Key: operatorKey, Previous: ""}, Key{Caller: Proxy, Key: proxyKey, Previous: oldProxyKey}, Key{Caller: SourcePrefix + "nginx", Key: sourceKey, Previous: ""})
+	c, err := New(Key{Caller: Operator, Key: operatorKey}, Key{Caller: Proxy, Key: proxyKey, Previous: oldProxyKey}, Key{Caller: SourcePrefix + "nginx", Key: sourceKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestWhatIsNotReadyIsToldToThoseWhoMayCall(t *testing.T) {
 }
 
 func TestWithoutKeysOnlyCertificatesAreGood(t *testing.T) {
-	c, err := New(Key{Caller: Proxy, Key: "", Previous: ""})
+	c, err := New(Key{Caller: Proxy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,9 +151,9 @@ func TestVerifiedCertificateNamesTheCaller(t *testing.T) {
 
 func TestKeysMustTellCallersApart(t *testing.T) {
 	for want, keys := range map[string][]Key{
-		"at least 16":  {{Caller: Proxy, Key: "short", Previous: ""}},
-		"the same key": {{Caller: Proxy, Key: proxyKey, Previous: ""}, {Caller: AIService, Key: proxyKey, Previous: ""}},
-		"previous key": {{Caller: Proxy, Key: "", Previous: oldProxyKey}},
+		"at least 16":  {{Caller: Proxy, Key: "short"}},
+		"the same key": {{Caller: Proxy, Key: proxyKey}, {Caller: AIService, Key: proxyKey}},
+		"previous key": {{Caller: Proxy, Previous: oldProxyKey}},
 	} {
 		if _, err := New(keys...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", keys, err, want)

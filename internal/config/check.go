@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"path"
@@ -84,14 +85,9 @@ func (l *loader) checkSites() {
 	names, hosts := map[string]string{}, map[string]string{}
 	for i, s := range l.config.Sites {
 		at := element("sites", i)
-		require := func(name string, missing bool, message string) {
-			if missing && !l.bad[at+"."+name] {
-				l.fail(l.config.Origin(at), at+"."+name, "%s", message)
-			}
-		}
-		require("name", s.Name == "", "is missing: events and metrics call the site by it")
-		require("hosts", len(s.Hosts) == 0, "is missing: name the hosts of the site, or use upstream.url for a single site")
-		require("upstream", s.Upstream == "", "is missing: name the site's server, such as http://127.0.0.1:3000")
+		l.require(at, "name", s.Name == "", "is missing: events and metrics call the site by it")
+		l.require(at, "hosts", len(s.Hosts) == 0, "is missing: name the hosts of the site, or use upstream.url for a single site")
+		l.require(at, "upstream", s.Upstream == "", "is missing: name the site's server, such as http://127.0.0.1:3000")
 		if other, taken := names[s.Name]; taken && s.Name != "" {
 			l.contradiction(at+".name", "is the name of "+other+" as well")
 		}
@@ -111,18 +107,8 @@ func (l *loader) checkSources() {
 	names := map[string]string{}
 	for i, s := range l.config.Intake.Sources {
 		at := element("intake.sources", i)
-		switch {
-		case s.Name == "":
-			l.fail(l.config.Origin(at), at+".name", "is missing: the source's address is /v1/webhook/NAME")
-		case strings.Trim(s.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" || len(s.Name) > 64:
-			l.contradiction(at+".name", "use at most 64 letters, digits, - and _")
-		case names[s.Name] != "":
-			l.contradiction(at+".name", "is the name of "+names[s.Name]+" as well")
-		}
-		names[s.Name] = at
-		if s.Key == "" && !l.bad[at+".key"] {
-			l.fail(l.config.Origin(at), at+".key", "is missing: without one nobody could tell who sends")
-		}
+		l.checkName(at, s.Name, "is missing: the source's address is /v1/webhook/NAME", 64, names)
+		l.require(at, "key", s.Key == "", "is missing: without one nobody could tell who sends")
 		switch s.Client {
 		case "", "client":
 			if len(s.Trusted) > 0 {
@@ -215,16 +201,26 @@ func (l *loader) checkTarpit() {
 // HashPrefix begins the hash of a key.
 const HashPrefix = "sha256:"
 
+// require reports a setting of a list's element that is missing, unless it has a problem already.
+func (l *loader) require(at, name string, missing bool, message string) {
+	if missing && !l.bad[at+"."+name] {
+		l.fail(l.config.Origin(at), at+"."+name, "%s", message)
+	}
+}
+
 // nameLetters are what names of callers and servers are made of.
 const nameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
-// checkName reports a name of a list's element that is missing, odd, or another's.
-func (l *loader) checkName(at, name string, names map[string]string) {
+// maxModelName is how long a name of a model's caller, server or route may be: an account has its kind before it.
+const maxModelName = 56
+
+// checkName reports a name of a list's element that is missing, odd, or another's. missing is what is said of none.
+func (l *loader) checkName(at, name, missing string, most int, names map[string]string) {
 	switch {
 	case name == "":
-		l.fail(l.config.Origin(at), at+".name", "is missing")
-	case strings.Trim(name, nameLetters) != "" || len(name) > 56:
-		l.contradiction(at+".name", "use at most 56 letters, digits, - and _")
+		l.fail(l.config.Origin(at), at+".name", "%s", missing)
+	case strings.Trim(name, nameLetters) != "" || len(name) > most:
+		l.contradiction(at+".name", fmt.Sprintf("use at most %d letters, digits, - and _", most))
 	case names[name] != "":
 		l.contradiction(at+".name", "is the name of "+names[name]+" as well")
 	}
@@ -244,19 +240,13 @@ func (l *loader) checkModels() {
 	l.checkPatterns("cloudProxy.provider.models", c.CloudProxy.Provider.Models)
 	for i := range c.CloudProxy.Providers {
 		p, at := &c.CloudProxy.Providers[i], element("cloudProxy.providers", i)
-		l.checkName(at, p.Name, providers)
+		l.checkName(at, p.Name, "is missing", maxModelName, providers)
 		switch p.Kind {
 		case "openai", "anthropic", "gemini", "mistral", "cohere", "azure":
-			if p.Kind == "azure" && p.URL == "" && !l.bad[at+".url"] {
-				l.fail(c.Origin(at), at+".url", "is missing: name your resource, such as https://NAME.openai.azure.com/openai/v1")
-			}
-			if p.Key == "" && !l.bad[at+".key"] {
-				l.fail(c.Origin(at), at+".key", "is missing: this provider answers nobody without one")
-			}
+			l.require(at, "url", p.Kind == "azure" && p.URL == "", "is missing: name your resource, such as https://NAME.openai.azure.com/openai/v1")
+			l.require(at, "key", p.Key == "", "is missing: this provider answers nobody without one")
 		case "compatible":
-			if p.URL == "" && !l.bad[at+".url"] {
-				l.fail(c.Origin(at), at+".url", "is missing: name the base of the server's API, such as http://127.0.0.1:8000/v1")
-			}
+			l.require(at, "url", p.URL == "", "is missing: name the base of the server's API, such as http://127.0.0.1:8000/v1")
 		default:
 			l.contradiction(at+".kind", "use openai, anthropic, gemini, mistral, cohere, azure or compatible")
 		}
@@ -267,14 +257,12 @@ func (l *loader) checkModels() {
 		if providers[k.Provider] == "" {
 			l.contradiction(at+".provider", "is the name of no provider that has a key")
 		}
-		if k.Key == "" && !l.bad[at+".key"] {
-			l.fail(c.Origin(at), at+".key", "is missing")
-		}
+		l.require(at, "key", k.Key == "", "is missing")
 	}
 	names, hashes := map[string]string{}, map[string]string{}
 	for i := range c.Gateway.Keys {
 		k, at := &c.Gateway.Keys[i], element("gateway.keys", i)
-		l.checkName(at, k.Name, names)
+		l.checkName(at, k.Name, "is missing", maxModelName, names)
 		inside := k.Name == "prompt-router" || k.Name == "escalation-engine" || k.Name == "operator"
 		sum, hashed := strings.CutPrefix(k.Hash, HashPrefix)
 		switch {
@@ -291,9 +279,7 @@ func (l *loader) checkModels() {
 	}
 	l.checkRoutes()
 	for i := range c.Gateway.Prices {
-		if at := element("gateway.prices", i); c.Gateway.Prices[i].Model == "" {
-			l.fail(c.Origin(at), at+".model", "is missing")
-		}
+		l.require(element("gateway.prices", i), "model", c.Gateway.Prices[i].Model == "", "is missing")
 	}
 }
 
@@ -313,13 +299,11 @@ func (l *loader) checkRoutes() {
 	servers := map[string]string{"cloud": "cloud-proxy", "local": "promptRouter.localUrl"}
 	for i := range r.Servers {
 		s, at := &r.Servers[i], element("promptRouter.servers", i)
-		l.checkName(at, s.Name, servers)
+		l.checkName(at, s.Name, "is missing", maxModelName, servers)
 		if s.Kind != "ollama" && s.Kind != "compatible" {
 			l.contradiction(at+".kind", "use ollama or compatible")
 		}
-		if s.URL == "" && !l.bad[at+".url"] {
-			l.fail(l.config.Origin(at), at+".url", "is missing: name the base of the server's API, such as http://gpu-1:11434")
-		}
+		l.require(at, "url", s.URL == "", "is missing: name the base of the server's API, such as http://gpu-1:11434")
 		l.checkPatterns(at+".models", s.Models)
 	}
 	if r.LocalURL == "" {
@@ -328,30 +312,24 @@ func (l *loader) checkRoutes() {
 	tools := map[string]string{}
 	for i := range r.Tools {
 		s, at := &r.Tools[i], element("promptRouter.tools", i)
-		l.checkName(at, s.Name, tools)
-		if s.URL == "" && !l.bad[at+".url"] {
-			l.fail(l.config.Origin(at), at+".url", "is missing: name where the server answers, such as http://classifier:8010/mcp")
-		}
+		l.checkName(at, s.Name, "is missing", maxModelName, tools)
+		l.require(at, "url", s.URL == "", "is missing: name where the server answers, such as http://classifier:8010/mcp")
 	}
 	names := map[string]string{}
 	for i := range r.Routes {
 		route, at := &r.Routes[i], element("promptRouter.routes", i)
-		l.checkName(at, route.Name, names)
+		l.checkName(at, route.Name, "is missing", maxModelName, names)
 		l.checkPatterns(at+".models", route.Models)
 		l.checkPatterns(at+".callers", route.Callers)
-		if len(route.Use) == 0 && !l.bad[at+".use"] {
-			l.fail(l.config.Origin(at), at+".use", "is missing: name a server, or cloud")
-		}
+		l.require(at, "use", len(route.Use) == 0, "is missing: name a server, or cloud")
 		for j, use := range route.Use {
-			for _, t := range strings.Split(use, "|") {
-				if tool, ok := strings.CutPrefix(strings.TrimSpace(t), "mcp://"); ok {
-					if name, tool, _ := strings.Cut(tool, "/"); tools[name] == "" || tool == "" {
-						l.contradiction(element(at+".use", j), "there is no server "+quote(name)+" in promptRouter.tools, or no tool is named: use mcp://SERVER/TOOL")
+			for _, t := range ParseUse(use) {
+				if tool, ok := strings.CutPrefix(t.Server, ToolScheme); ok {
+					if tools[tool] == "" || t.Model == "" {
+						l.contradiction(element(at+".use", j), "there is no server "+quote(tool)+" in promptRouter.tools, or no tool is named: use mcp://SERVER/TOOL")
 					}
-					continue
-				}
-				if name, _, _ := strings.Cut(strings.TrimSpace(t), "/"); servers[name] == "" {
-					l.contradiction(element(at+".use", j), "there is no server "+quote(name)+" in promptRouter.servers")
+				} else if servers[t.Server] == "" {
+					l.contradiction(element(at+".use", j), "there is no server "+quote(t.Server)+" in promptRouter.servers")
 				}
 			}
 		}

@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
@@ -455,6 +456,29 @@ type ModelRoute struct {
 	Prefer    string   `yaml:"prefer" example:"cost" doc:"Another order: cost (the cheapest first) or latency (the quickest of late first); empty means as they are written."`
 	Cache     bool     `yaml:"cache" doc:"As promptRouter.cache, for this route."`
 	Priority  int      `yaml:"priority" min:"0" max:"1000" doc:"In the queue, the higher goes first."`
+}
+
+// ToolScheme begins the server in a route's use that is an MCP server.
+const ToolScheme = "mcp://"
+
+// UseTarget is one of those that a route can use.
+type UseTarget struct {
+	Server string // of promptRouter.servers, "cloud" or "local"; ToolScheme and a name of promptRouter.tools
+	Model  string // there, or the tool; "": the caller's
+}
+
+// ParseUse reads an entry of ModelRoute.Use: SERVER, SERVER/MODEL or mcp://SERVER/TOOL, several with | between them.
+func ParseUse(use string) []UseTarget {
+	var list []UseTarget
+	for t := range strings.SplitSeq(use, "|") {
+		rest, tool := strings.CutPrefix(strings.TrimSpace(t), ToolScheme)
+		server, model, _ := strings.Cut(rest, "/")
+		if tool {
+			server = ToolScheme + server
+		}
+		list = append(list, UseTarget{server, model})
+	}
+	return list
 }
 
 // CloudProxy configures the service of that name.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/plain"
 )
 
 // Limits of an import.
@@ -101,11 +102,7 @@ func (r *Imported) reject(line int, err error) {
 	if r.Rejected++; len(r.Problems) >= MaxImportProblems {
 		return
 	}
-	problem := err.Error()
-	if len(problem) > maxProblem {
-		problem = strings.ToValidUTF8(problem[:maxProblem], "") + "…"
-	}
-	r.Problems = append(r.Problems, LineProblem{line, problem})
+	r.Problems = append(r.Problems, LineProblem{line, plain.Clip(err.Error(), maxProblem)})
 }
 
 // Import adds the decisions that r holds, in batches of MaxBatch, and goes on over

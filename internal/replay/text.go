@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/plain"
 )
 
 // WriteText writes the report for a terminal: what would have happened, whom it
@@ -99,9 +100,7 @@ func (r *Report) WriteText(out io.Writer) error {
 			if name == "" {
 				name = "(none)"
 			}
-			if len(name) > 100 {
-				name = strings.ToValidUTF8(name[:100], "") + "…"
-			}
+			name = plain.Clip(name, 100)
 			if showStopped {
 				line("  %s\t%s stopped of %s\t%s\t%s", number(k.Stopped), percent(k.Stopped, k.Requests), number(k.Requests), size(k.Bytes), name)
 			} else {

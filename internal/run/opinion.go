@@ -63,7 +63,7 @@ func Advisor(c *config.Config, books spend.Store, log *slog.Logger) (_ *opinion.
 		return nil, nil, err
 	}
 	cost, known := prices.Of(o.Model)
-	limit := spend.Limit{Calls: int64(o.PerDay), Cost: price.Money(o.DollarsPerDay * float64(price.Dollar))}
+	limit := spend.Limit{Calls: int64(o.PerDay), Cost: price.Dollars(o.DollarsPerDay)}
 	if limit.Cost > 0 && !known {
 		return nil, nil, fmt.Errorf("escalation.opinion.dollarsPerDay: no price is known of %q: name it in gateway.prices, or bound the cost at prompt-router (gateway.keys, name: escalation-engine)", o.Model)
 	}

@@ -52,15 +52,11 @@ func openState(ctx context.Context, s *service.Service) (store.State, queue.Queu
 
 // openRedis prepares the connection to Redis; nothing is connected yet.
 func openRedis(c *config.Config, log *slog.Logger) (store.State, error) {
-	r, err := redisconn.Configured(&c.State.Redis)
+	conn, err := redisconn.Configured(&c.State.Redis)
 	if err != nil {
 		return nil, err
 	}
-	st, err := redis.Open(context.Background(), redis.Options{
-		Addresses: r.Addresses, Username: r.Username, Password: r.Password, DB: r.DB, TLS: r.TLS, SentinelMaster: r.SentinelMaster,
-		SentinelUsername: r.SentinelUsername, SentinelPassword: r.SentinelPassword, Cluster: r.Cluster, Prefix: r.Prefix,
-		QueueBytes: int64(c.Intake.QueueBytes), Log: log, Now: time.Now,
-	})
+	st, err := redis.Open(context.Background(), redis.Options{Options: conn, QueueBytes: int64(c.Intake.QueueBytes), Log: log, Now: time.Now})
 	if err != nil {
 		return nil, fmt.Errorf("state.redis: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/plain"
 	"github.com/quickthorn/quickthorn/internal/record"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 )
@@ -256,12 +257,7 @@ func rejections(events []*defense.Event, r *receipt) error {
 }
 
 // short bounds a text from the other side.
-func short(s string) string {
-	if len(s) > 200 {
-		s = strings.ToValidUTF8(s[:200], "") + "…"
-	}
-	return s
-}
+func short(s string) string { return plain.Clip(s, 200) }
 
 // counterBatch is the body of POST /v1/counters.
 type counterBatch struct {

@@ -278,20 +278,13 @@ func (b *Backend) note(d time.Duration) {
 
 // Chat makes a call whose answer comes whole.
 func (b *Backend) Chat(ctx context.Context, r *chat.Request, pass http.Header) (*chat.Response, *Failure) {
-	x, f := b.open(ctx, func(key string) (*provider.Call, error) { return b.o.Form.Call(r, key) }, pass, "application/json")
-	if f != nil {
-		return nil, f
-	}
-	body, f := x.whole()
-	if f != nil {
-		return nil, x.end(f)
-	}
-	answer, err := b.o.Form.Response(body)
-	if err != nil {
-		return nil, x.end(b.broken(http.StatusBadGateway, "answers with what is not understood", err))
-	}
-	x.end(nil)
-	return answer, nil
+	return whole(ctx, b, pass, func(key string) (*provider.Call, error) { return b.o.Form.Call(r, key) }, b.o.Form.Response)
+}
+
+// Embeds reports whether the server makes vectors of texts.
+func (b *Backend) Embeds() bool {
+	_, ok := b.o.Form.(provider.Embedder)
+	return ok
 }
 
 // Embed makes vectors of texts.
@@ -300,7 +293,13 @@ func (b *Backend) Embed(ctx context.Context, r *chat.EmbeddingRequest, pass http
 	if !ok {
 		return nil, &Failure{Kind: Unable, Err: &chat.Error{Status: http.StatusBadRequest, Type: chat.ErrorInvalid, Param: "model", Message: b.o.Name + " makes no embeddings"}}
 	}
-	x, f := b.open(ctx, func(key string) (*provider.Call, error) { return e.Embed(r, key) }, pass, "application/json")
+	return whole(ctx, b, pass, func(key string) (*provider.Call, error) { return e.Embed(r, key) },
+		func(body []byte) (*chat.EmbeddingResponse, error) { return e.Embeddings(r, body) })
+}
+
+// whole makes a call whose answer comes whole and is read by read.
+func whole[T any](ctx context.Context, b *Backend, pass http.Header, write func(key string) (*provider.Call, error), read func([]byte) (*T, error)) (*T, *Failure) {
+	x, f := b.open(ctx, write, pass, "application/json")
 	if f != nil {
 		return nil, f
 	}
@@ -308,7 +307,7 @@ func (b *Backend) Embed(ctx context.Context, r *chat.EmbeddingRequest, pass http
 	if f != nil {
 		return nil, x.end(f)
 	}
-	answer, err := e.Embeddings(r, body)
+	answer, err := read(body)
 	if err != nil {
 		return nil, x.end(b.broken(http.StatusBadGateway, "answers with what is not understood", err))
 	}

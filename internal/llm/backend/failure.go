@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
+	"github.com/quickthorn/quickthorn/internal/plain"
 )
 
 // Kind is what went wrong with a call, as far as it says what to do next.
@@ -45,7 +46,7 @@ func (b *Backend) broken(status int, what string, cause error) *Failure {
 	message := b.o.Name + " " + what
 	err := errors.New(message)
 	if cause != nil {
-		err = fmt.Errorf("%s: %s", message, short(b.mask(cause.Error())))
+		err = fmt.Errorf("%s: %s", message, plain.Clip(b.mask(cause.Error()), maxCause))
 	}
 	b.state.Report(err)
 	return &Failure{Kind: Broken, Err: &chat.Error{Status: status, Type: chat.ErrorServer, Message: message}}

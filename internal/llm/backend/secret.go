@@ -3,7 +3,6 @@ package backend
 import (
 	"bytes"
 	"io"
-	"strings"
 )
 
 // minSecret is the length from which on a key is searched for, in bytes; a shorter one could be any word.
@@ -11,14 +10,6 @@ const minSecret = 16
 
 // maxCause bounds what an error repeats of the other side, in bytes.
 const maxCause = 300
-
-// short returns the beginning of a text.
-func short(text string) string {
-	if len(text) > maxCause {
-		text = strings.ToValidUTF8(text[:maxCause], "") + "…"
-	}
-	return text
-}
 
 // secretOf is a key that must not come back; nil is none.
 func secretOf(key string) []byte {

@@ -8,15 +8,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/quickthorn/quickthorn/internal/auth"
 	"github.com/quickthorn/quickthorn/internal/llm/backend"
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
+	"github.com/quickthorn/quickthorn/internal/llm/pattern"
 	"github.com/quickthorn/quickthorn/internal/llm/provider"
 )
 
@@ -49,7 +48,6 @@ type Providers struct{ list []one }
 type one struct {
 	backend *backend.Backend
 	models  []model
-	embeds  bool
 }
 
 type model struct{ pattern, upstream string }
@@ -78,12 +76,11 @@ func New(o Options) (*Providers, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
-		_, embeds := form.(provider.Embedder)
-		x := one{backend: b, embeds: embeds}
+		x := one{backend: b}
 		for _, m := range s.Models {
 			name, upstream, _ := strings.Cut(m, "=")
-			if _, err := path.Match(name, ""); err != nil {
-				return nil, fmt.Errorf("%s: model %q: it is no pattern such as gpt-5*", s.Name, m)
+			if err := pattern.Check(name); err != nil {
+				return nil, fmt.Errorf("%s: model %w", s.Name, err)
 			}
 			x.models = append(x.models, model{name, upstream})
 		}
@@ -134,7 +131,7 @@ func (x *one) upstream(name string) (string, bool) {
 		return name, true
 	}
 	for _, m := range x.models {
-		if ok, err := path.Match(m.pattern, name); err == nil && ok {
+		if pattern.Match(m.pattern, name) {
 			if m.upstream != "" {
 				return m.upstream, true
 			}
@@ -144,8 +141,11 @@ func (x *one) upstream(name string) (string, bool) {
 	return "", false
 }
 
-// route finds the providers of a model.
-func (p *Providers) route(name string, embeds bool) (gateway.Route, *chat.Error) {
+// route finds the providers of a model. A call that is to stay on the owner's own machines is refused: this is where they end.
+func (p *Providers) route(h http.Header, name string, embeds bool) (gateway.Route, *chat.Error) {
+	if h.Get(gateway.PrivacyHeader) == gateway.LocalOnly {
+		return gateway.Route{}, &chat.Error{Status: http.StatusForbidden, Type: chat.ErrorPermission, Code: "local_only", Message: "the call says that it is not to leave for a provider"}
+	}
 	if len(p.list) == 0 {
 		return gateway.Route{}, &chat.Error{Status: http.StatusServiceUnavailable, Type: chat.ErrorServer, Code: "no_provider", Message: NoKey}
 	}
@@ -160,7 +160,7 @@ func (p *Providers) route(name string, embeds bool) (gateway.Route, *chat.Error)
 		}
 	}
 	for i := range p.list {
-		if m, ok := p.list[i].upstream(name); ok && (p.list[i].embeds || !embeds) {
+		if m, ok := p.list[i].upstream(name); ok && (p.list[i].backend.Embeds() || !embeds) {
 			r.Candidates = append(r.Candidates, gateway.Candidate{Backend: p.list[i].backend, Model: m})
 		}
 	}
@@ -171,27 +171,14 @@ func (p *Providers) route(name string, embeds bool) (gateway.Route, *chat.Error)
 	return r, nil
 }
 
-// Chat implements gateway.Chooser. A call that is to stay on the owner's own machines is refused here: this is where they end.
+// Chat implements gateway.Chooser.
 func (p *Providers) Chat(_ string, h http.Header, r *chat.Request) (gateway.Route, *chat.Error) {
-	if err := private(h); err != nil {
-		return gateway.Route{}, err
-	}
-	return p.route(r.Model, false)
+	return p.route(h, r.Model, false)
 }
 
 // Embed implements gateway.Chooser.
 func (p *Providers) Embed(_ string, h http.Header, r *chat.EmbeddingRequest) (gateway.Route, *chat.Error) {
-	if err := private(h); err != nil {
-		return gateway.Route{}, err
-	}
-	return p.route(r.Model, true)
-}
-
-func private(h http.Header) *chat.Error {
-	if h.Get(gateway.PrivacyHeader) != gateway.LocalOnly {
-		return nil
-	}
-	return &chat.Error{Status: http.StatusForbidden, Type: chat.ErrorPermission, Code: "local_only", Message: "the call says that it is not to leave for a provider"}
+	return p.route(h, r.Model, true)
 }
 
 // Models implements gateway.Chooser. A pattern is no name, so that of a provider that has one not all models are told.
@@ -200,7 +187,7 @@ func (p *Providers) Models(string) []gateway.Model {
 	known := map[string]bool{}
 	for i := range p.list {
 		for _, m := range p.list[i].models {
-			if !strings.ContainsAny(m.pattern, `*?[\`) && !known[m.pattern] {
+			if pattern.Exact(m.pattern) && !known[m.pattern] {
 				known[m.pattern] = true
 				list = append(list, gateway.Model{ID: m.pattern, Object: "model", OwnedBy: p.list[i].backend.Name()})
 			}
@@ -208,6 +195,3 @@ func (p *Providers) Models(string) []gateway.Model {
 	}
 	return list
 }
-
-// Callers are who may call, beside the operator and programs with keys of their own.
-func Callers() []string { return []string{auth.PromptRouter} }

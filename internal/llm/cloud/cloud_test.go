@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -95,25 +93,7 @@ func question(text string) openai.ChatCompletionNewParams {
 // post sends a body, and returns the answer.
 func (p *proxy) post(t testing.TB, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.URL+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+routerKey)
-	for i := 0; i < len(headers); i += 2 {
-		q.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := p.Client().Do(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatal(err)
-	}
-	return resp, string(b)
+	return llmtest.Post(t, p.Client(), p.URL+path, routerKey, body, headers...)
 }
 
 const ask = `{"model":"model-1","messages":[{"role":"user","content":"a secret question"}]}`
@@ -156,16 +136,7 @@ func TestOpenAIsLibrarySpeaksToEachProvider(t *testing.T) {
 			q.MaxCompletionTokens = openai.Int(100)
 			q.Seed = openai.Int(7)
 			q.StreamOptions.IncludeUsage = openai.Bool(true)
-			s := c.Chat.Completions.NewStreaming(t.Context(), q)
-			var all openai.ChatCompletionAccumulator
-			for s.Next() {
-				if !all.AddChunk(s.Current()) {
-					t.Errorf("a piece does not fit: %s", s.Current().RawJSON())
-				}
-			}
-			if err := s.Err(); err != nil {
-				t.Fatal(err)
-			}
+			all := streamed(t, c, q)
 			if all.Choices[0].Message.Content != "It is a hedge." || all.Choices[0].FinishReason != "stop" || all.Usage.CompletionTokens != llmtest.CompletionTokens {
 				t.Errorf("stream: %q %s %+v", all.Choices[0].Message.Content, all.Choices[0].FinishReason, all.Usage)
 			}
@@ -176,6 +147,21 @@ func TestOpenAIsLibrarySpeaksToEachProvider(t *testing.T) {
 			}
 		})
 	}
+}
+
+// streamed is an answer of which the pieces are put together by OpenAI's library.
+func streamed(t *testing.T, c openai.Client, q openai.ChatCompletionNewParams) (all openai.ChatCompletionAccumulator) {
+	t.Helper()
+	s := c.Chat.Completions.NewStreaming(t.Context(), q)
+	for s.Next() {
+		if !all.AddChunk(s.Current()) {
+			t.Errorf("a piece does not fit: %s", s.Current().RawJSON())
+		}
+	}
+	if err := s.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 func TestToolsAreCalledAndAnsweredAtEachProvider(t *testing.T) {
@@ -199,14 +185,7 @@ func TestToolsAreCalledAndAnsweredAtEachProvider(t *testing.T) {
 			if r.Choices[0].FinishReason != "tool_calls" || len(m.ToolCalls) != 1 || m.ToolCalls[0].Function.Name != "weather" || m.ToolCalls[0].Function.Arguments != `{"place":"Rouen"}` {
 				t.Fatalf("whole: %s", r.RawJSON())
 			}
-			s := c.Chat.Completions.NewStreaming(t.Context(), q)
-			var all openai.ChatCompletionAccumulator
-			for s.Next() {
-				all.AddChunk(s.Current())
-			}
-			if err := s.Err(); err != nil {
-				t.Fatal(err)
-			}
+			all := streamed(t, c, q)
 			if calls := all.Choices[0].Message.ToolCalls; len(calls) != 1 || calls[0].Function.Name != "weather" || calls[0].Function.Arguments != `{"place":"Rouen"}` {
 				t.Errorf("stream: %+v", all.Choices[0].Message)
 			}
@@ -445,7 +424,7 @@ func TestAStreamThatBreaksOffLaterIsNotAskedForAgain(t *testing.T) {
 		if n == 0 || s.Err() == nil || len(f.Calls()) != 1 {
 			t.Errorf("%s: %d pieces, %v, %d calls", kind, n, s.Err(), len(f.Calls()))
 		}
-		eventually(t, kind+" is logged", func() bool { return strings.Contains(p.log.String(), "status=502") })
+		llmtest.Eventually(t, kind+" is logged", func() bool { return strings.Contains(p.log.String(), "status=502") })
 	}
 }
 
@@ -513,24 +492,14 @@ func TestWhoHangsUpEndsTheCallAtTheProvider(t *testing.T) {
 				_, err := c.Chat.Completions.New(ctx, question("Wait."))
 				done <- err
 			}()
-			eventually(t, "the provider is asked", func() bool { return len(f.Calls()) > 0 })
+			llmtest.Eventually(t, "the provider is asked", func() bool { return len(f.Calls()) > 0 })
 			cancel()
 			<-done
 		}
 		cancel()
-		eventually(t, "the call ends", func() bool {
+		llmtest.Eventually(t, "the call ends", func() bool {
 			return strings.Contains(p.metrics(t), `quickthorn_llm_backend_in_flight{backend="openai"} 0`) && strings.Contains(p.log.String(), "status=499")
 		})
-	}
-}
-
-// eventually waits until something is so. The time is no expectation.
-func eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("in vain: " + what)
-		}
 	}
 }
 

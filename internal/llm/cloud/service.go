@@ -69,7 +69,7 @@ func Open(ctx context.Context, o service.Options) (_ *service.Service, err error
 	}
 	options.Chooser = providers
 	p.Require("providers", func(context.Context) error { return providers.Ready() })
-	api := serve.API{API: gateway.New(options), Spending: &serve.Spending{Books: options.Books, Callers: Callers(), Accounts: serve.Accounts(&c.Gateway), Now: time.Now}}
+	api := serve.API{API: gateway.New(options), Spending: &serve.Spending{Books: options.Books, Callers: []string{auth.PromptRouter}, Now: time.Now}}
 	return p, p.ServeOffer(ctx, service.Offer{
 		Address: c.CloudProxy.Listen, API: api, Caller: auth.PromptRouter, Key: c.Auth.PromptRouter.Key, KeyPath: "auth.promptRouter.key", More: serve.More(&c.Gateway),
 	})

@@ -87,24 +87,19 @@ func appendEvent(buf []byte, name string, data []byte) []byte {
 
 // chat has a call answered.
 func (c *call) chat(r *chat.Request, f form) *chat.Error {
-	a := c.a
 	c.asked = r.Model
-	if err := a.unknown(r); err != nil {
+	if err := c.a.unknown(r); err != nil {
 		return err
 	}
-	var err *chat.Error
-	if c.route, err = a.o.Chooser.Chat(c.caller, c.q.Header, r); err != nil {
+	route, err := c.a.o.Chooser.Chat(c.caller, c.q.Header, r)
+	if err != nil {
 		return err
 	}
-	leave, err := a.o.Queue.enter(c.ctx, c.route.Priority, c.w.Header())
+	bill, leave, err := c.admit(route, func(n *counter) int { return n.Request(r) }, r.MaxTokens)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	bill, err := a.o.Books.begin(c, func(n *counter) int { return n.Request(r) }, r.MaxTokens)
-	if err != nil {
-		return err
-	}
 	if r.Stream {
 		return c.stream(r, f, bill)
 	}
@@ -128,6 +123,19 @@ func (c *call) chat(r *chat.Request, f form) *chat.Error {
 		return &chat.Error{Status: http.StatusBadGateway, Type: chat.ErrorServer, Message: "the answer cannot be written"}
 	}
 	return c.write(b)
+}
+
+// admit waits for the turn of a call that goes this way, and for the caller's bounds to allow it; leave must be called after it.
+func (c *call) admit(route Route, prompt func(*counter) int, answer int) (b *bill, leave func(), err *chat.Error) {
+	c.route = route
+	if leave, err = c.a.o.Queue.enter(c.ctx, route.Priority, c.w.Header()); err != nil {
+		return nil, nil, err
+	}
+	if b, err = c.a.o.Books.begin(c, prompt, answer); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return b, leave, nil
 }
 
 // whole asks for an answer that is not streamed.
@@ -159,7 +167,7 @@ func said(r *chat.Response) string {
 // guess counts where the server does not tell.
 func (c *call) guess(b *bill, r *chat.Request, answer string) *chat.Usage {
 	u := &chat.Usage{PromptTokens: b.prompt}
-	n := c.a.o.Books.counter()
+	n := c.a.counter
 	if u.PromptTokens == 0 {
 		u.PromptTokens = n.Request(r)
 	}
@@ -238,7 +246,7 @@ func (c *call) stream(r *chat.Request, f form, b *bill) *chat.Error {
 				c.usage = &u
 			}
 			collect(&text, piece)
-			b.note(c, text.Len())
+			b.note(text.Len())
 			if out, e = f.piece(piece); e == nil {
 				if err := c.send(out); err != nil {
 					return err
@@ -296,21 +304,16 @@ func (c *call) send(events []byte) *chat.Error {
 
 // embed has texts embedded.
 func (c *call) embed(r *chat.EmbeddingRequest) *chat.Error {
-	a := c.a
 	c.asked = r.Model
-	var err *chat.Error
-	if c.route, err = a.o.Chooser.Embed(c.caller, c.q.Header, r); err != nil {
+	route, err := c.a.o.Chooser.Embed(c.caller, c.q.Header, r)
+	if err != nil {
 		return err
 	}
-	leave, err := a.o.Queue.enter(c.ctx, c.route.Priority, c.w.Header())
+	bill, leave, err := c.admit(route, func(n *counter) int { return n.Embedding(r) }, -1)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	bill, err := a.o.Books.begin(c, func(n *counter) int { return n.Embedding(r) }, -1)
-	if err != nil {
-		return err
-	}
 	var answer *chat.EmbeddingResponse
 	pass := c.headers()
 	err = c.ask(func(to Candidate) *backend.Failure {
@@ -325,7 +328,7 @@ func (c *call) embed(r *chat.EmbeddingRequest) *chat.Error {
 		return err
 	}
 	if answer.Usage == nil {
-		n := a.o.Books.counter().Embedding(r)
+		n := c.a.counter.Embedding(r)
 		answer.Usage = &chat.Usage{PromptTokens: n, TotalTokens: n}
 	}
 	c.usage = answer.Usage

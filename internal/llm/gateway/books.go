@@ -5,14 +5,16 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
-	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
+	"github.com/quickthorn/quickthorn/internal/llm/pattern"
 	"github.com/quickthorn/quickthorn/internal/llm/price"
 	"github.com/quickthorn/quickthorn/internal/llm/spend"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
@@ -49,7 +51,6 @@ type Books struct {
 	o        BooksOptions
 	accounts map[string]*account
 	state    *telemetry.State
-	n        *counter
 
 	mu      sync.Mutex
 	open    map[*bill]bool   // that have a reservation
@@ -87,42 +88,19 @@ func NewBooks(o BooksOptions) (*Books, error) {
 		o.Answer = DefaultAnswer
 	}
 	b := &Books{
-		o: o, accounts: map[string]*account{}, open: map[*bill]bool{}, loose: map[day]*pending{}, n: o.Counter,
+		o: o, accounts: map[string]*account{}, open: map[*bill]bool{}, loose: map[day]*pending{},
 		state: telemetry.NewState(o.Log, "the books of what callers use cannot be written", "the books of what callers use are written again", o.Now),
 	}
 	for _, a := range o.Accounts {
 		if a.Name == "" || len(a.Name) > spend.MaxAccount || b.accounts[a.Name] != nil {
 			return nil, fmt.Errorf("account %q: want a name that no other has, of 1 to %d bytes", a.Name, spend.MaxAccount)
 		}
-		for _, m := range a.Models {
-			if _, err := path.Match(m, ""); err != nil {
-				return nil, fmt.Errorf("account %q: model %q: it is no pattern such as gpt-5*", a.Name, m)
-			}
+		if err := pattern.Check(a.Models...); err != nil {
+			return nil, fmt.Errorf("account %q: model %w", a.Name, err)
 		}
 		b.accounts[a.Name] = &account{Account: a, calls: float64(a.PerMinute), at: o.Now()}
 	}
 	return b, nil
-}
-
-// counter counts tokens, also where there are no books.
-func (b *Books) counter() *counter {
-	if b == nil {
-		return &counter{}
-	}
-	return b.n
-}
-
-// Allows reports whether a caller may use a model.
-func (b *Books) Allows(caller, model string) bool {
-	if b == nil || b.accounts[caller] == nil || len(b.accounts[caller].Models) == 0 {
-		return true
-	}
-	for _, pattern := range b.accounts[caller].Models {
-		if ok, err := path.Match(pattern, model); err == nil && ok {
-			return true
-		}
-	}
-	return false
 }
 
 // take lets a call begin, or says when one may.
@@ -175,7 +153,7 @@ func (b *Books) begin(c *call, prompt func(*counter) int, answer int) (*bill, *c
 	if a == nil {
 		return x, nil
 	}
-	if !b.Allows(c.caller, c.asked) {
+	if !pattern.Any(a.Models, c.asked) {
 		return nil, &chat.Error{Status: http.StatusForbidden, Type: chat.ErrorPermission, Param: "model", Code: CodeModelNotAllowed, Message: fmt.Sprintf("the key %q may not use this model", a.Name)}
 	}
 	if after, ok := a.take(now); !ok {
@@ -191,7 +169,7 @@ func (b *Books) begin(c *call, prompt func(*counter) int, answer int) (*bill, *c
 	case answer < 0:
 		answer = 0
 	}
-	x.limits, x.prompt = true, prompt(b.n)
+	x.limits, x.prompt = true, prompt(b.o.Counter)
 	usage := &chat.Usage{PromptTokens: x.prompt, CompletionTokens: answer}
 	most := spend.Amount{Calls: 1, Tokens: int64(x.prompt + answer)}
 	for _, to := range c.route.Candidates {
@@ -199,7 +177,7 @@ func (b *Books) begin(c *call, prompt func(*counter) int, answer int) (*bill, *c
 		if !ok && a.Day.Cost > 0 {
 			return nil, &chat.Error{
 				Status: http.StatusForbidden, Type: chat.ErrorPermission, Param: "model", Code: CodeNoPrice,
-				Message: fmt.Sprintf("no price is known of %s, and the key %q has a budget in money: name it in cloudProxy.prices", short(to.Model), a.Name),
+				Message: fmt.Sprintf("no price is known of %s, and the key %q has a budget in money: name it in gateway.prices", short(to.Model), a.Name),
 			}
 		}
 		if cost := p.Cost(usage); cost >= most.Cost {
@@ -246,7 +224,7 @@ func limitText(l spend.Limit) string {
 const bytesPerToken = 4
 
 // note says how much of the answer has come.
-func (x *bill) note(_ *call, bytes int) {
+func (x *bill) note(bytes int) {
 	if x.limits {
 		x.said.Store(int64(bytes))
 	}
@@ -385,6 +363,9 @@ type DayLimit struct {
 	Tokens  int64       `json:"tokens,omitempty"`
 	Dollars price.Money `json:"dollars,omitempty"`
 }
+
+// Accounts are the names of the callers that have bounds, in their order.
+func (b *Books) Accounts() []string { return slices.Sorted(maps.Keys(b.accounts)) }
 
 // Spending returns what the accounts of these names have used on a day.
 func (b *Books) Spending(ctx context.Context, names []string, d spend.Date) ([]Spending, error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/backend"
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
 	"github.com/quickthorn/quickthorn/internal/llm/price"
+	"github.com/quickthorn/quickthorn/internal/plain"
 	"github.com/quickthorn/quickthorn/internal/wait"
 )
 
@@ -100,8 +101,9 @@ type Options struct {
 //
 // Errors are {"error":{"message","type","param","code"}}. Whoever mounts it must ask for authentication first.
 type API struct {
-	o     Options
-	slots chan struct{}
+	o       Options
+	slots   chan struct{}
+	counter *counter // that of the books, if there are some
 }
 
 // New returns the API.
@@ -118,7 +120,11 @@ func New(o Options) *API {
 	if o.Random == nil {
 		o.Random = rand.Float64
 	}
-	return &API{o: o, slots: make(chan struct{}, o.MaxInFlight)}
+	a := &API{o: o, slots: make(chan struct{}, o.MaxInFlight), counter: &counter{}}
+	if o.Books != nil {
+		a.counter = o.Books.o.Counter
+	}
+	return a
 }
 
 // Register adds the routes.
@@ -412,12 +418,8 @@ func (a *API) unknown(r *chat.Request) *chat.Error {
 	return nil
 }
 
-func short(name string) string {
-	if len(name) > 80 {
-		name = strings.ToValidUTF8(name[:80], "") + "…"
-	}
-	return name
-}
+// short bounds a name that a caller wrote.
+func short(name string) string { return plain.Clip(name, 80) }
 
 // openAIFields are the fields of OpenAI's that have no place in chat.Request.
 var openAIFields = []string{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -92,22 +91,7 @@ func ownBooks(t testing.TB) spend.Store {
 // ask makes a call with a key.
 func (s *setup) ask(t testing.TB, key, body string) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+"/v1/chat/completions", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+key)
-	resp, err := s.Client().Do(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
+	return llmtest.Post(t, s.Client(), s.URL+"/v1/chat/completions", key, body)
 }
 
 func question(model, more string) string {
@@ -261,10 +245,10 @@ func TestAStreamIsChargedForWhatCame(t *testing.T) {
 	if resp, body := s.ask(t, blogKey, question("m", `"stream":true,`)); resp.StatusCode != 200 || strings.Contains(body, `"usage"`) {
 		t.Errorf("%d; the usage was not asked for: %s", resp.StatusCode, body)
 	}
-	eventually(t, func() bool { return sums(t, store).Used.Tokens == 28 }) // what the provider tells
+	llmtest.Eventually(t, "what the provider tells is charged", func() bool { return sums(t, store).Used.Tokens == 28 })
 	f.Fail(llmtest.Fault{NoUsage: true})
 	s.ask(t, blogKey, question("m", `"stream":true,`))
-	eventually(t, func() bool { n := sums(t, store).Used.Tokens - 28; return n > 60 && n < 80 }) // 8 and about 61, as counted here
+	llmtest.Eventually(t, "what was counted here is charged", func() bool { n := sums(t, store).Used.Tokens - 28; return n > 60 && n < 80 }) // 8 and about 61, as counted here
 
 	// One that its caller leaves.
 	before := sums(t, store).Used.Tokens
@@ -293,10 +277,10 @@ func TestAStreamIsChargedForWhatCame(t *testing.T) {
 		seen += string(buf[:n])
 	}
 	// While it goes on, what came is noted each second.
-	eventually(t, func() bool { return sums(t, store).Reserved.Tokens > 0 })
+	llmtest.Eventually(t, "what came is noted", func() bool { return sums(t, store).Reserved.Tokens > 0 })
 	cancel()
 	resp.Body.Close()
-	eventually(t, func() bool {
+	llmtest.Eventually(t, "what came is charged", func() bool {
 		got := sums(t, store)
 		return got.Reserved.Tokens == 0 && got.Used.Tokens-before >= 8+10 && got.Used.Tokens-before < 8+16
 	})
@@ -338,10 +322,10 @@ func TestWhoHangsUpPaysForWhatMayHaveBeenAnswered(t *testing.T) {
 			}
 			done <- err
 		}()
-		eventually(t, func() bool { return len(f.Calls()) == i+1 })
+		llmtest.Eventually(t, "the provider is asked", func() bool { return len(f.Calls()) == i+1 })
 		cancel()
 		<-done
-		eventually(t, func() bool {
+		llmtest.Eventually(t, "what may have been answered is charged", func() bool {
 			return sums(t, store) == (spend.Sums{Used: spend.Amount{Calls: int64(i + 1), Tokens: int64(108 * (i + 1))}})
 		})
 	}
@@ -354,7 +338,7 @@ func TestWhatCallersWithoutBoundsUseIsKeptAsWell(t *testing.T) {
 	for range 3 {
 		s.ask(t, otherKey, question("dear", ""))
 	}
-	eventually(t, func() bool {
+	llmtest.Eventually(t, "what the caller used is kept", func() bool {
 		list, err := s.books.Spending(t.Context(), []string{"key:other"}, spend.DateOf(time.Now()))
 		return err == nil && list[0].Sums.Used.Tokens == 84 && list[0].Sums.Used.Cost == 3*35*price.Dollar/1000
 	})
@@ -376,7 +360,7 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 			resp, _ := s.ask(t, otherKey, question("m", ""))
 			status <- resp.StatusCode
 		}()
-		eventually(t, func() bool { return len(f.Calls()) == 1 && queued(t, m) == i })
+		llmtest.Eventually(t, "the call waits", func() bool { return len(f.Calls()) == 1 && queued(t, m) == i })
 	}
 	resp, body := s.ask(t, otherKey, question("m", ""))
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || code(t, body) != backend.CodeBusy {
@@ -405,14 +389,4 @@ func queued(t testing.TB, m *gateway.Metrics) int {
 		}
 	}
 	return -1
-}
-
-// eventually waits until something is so. The time is no expectation.
-func eventually(t testing.TB, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("in vain")
-		}
-	}
 }

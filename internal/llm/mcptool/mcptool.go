@@ -20,9 +20,6 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
 )
 
-// Scheme begins the name of a server's tool in a route: mcp://server/tool.
-const Scheme = "mcp://"
-
 // maxEvent bounds what the server sends at once, in bytes.
 const maxEvent = 4 << 20
 

@@ -37,7 +37,7 @@ func ParseMoney(s string) (Money, error) {
 	if f < 0 || f > maxDollars {
 		return 0, fmt.Errorf("%q: want 0 to %d dollars", s, int(maxDollars))
 	}
-	return Money(math.Round(f * float64(Dollar))), nil
+	return Dollars(f), nil
 }
 
 // UnmarshalText reads an amount in dollars.
@@ -95,7 +95,7 @@ func New(overrides ...Override) (*Prices, error) {
 			if m.Cached != nil {
 				cached = *m.Cached
 			}
-			one := Price{Input: perMillion(m.Input), Cached: perMillion(cached), Output: perMillion(m.Output), Above: m.Above, Source: s.Source, Date: s.Date}
+			one := Price{Input: Dollars(m.Input), Cached: Dollars(cached), Output: Dollars(m.Output), Above: m.Above, Source: s.Source, Date: s.Date}
 			if m.Above > 0 {
 				if len(m.Times) != 2 {
 					return nil, fmt.Errorf("the table of prices: %s: want two multipliers", name)
@@ -117,7 +117,8 @@ func New(overrides ...Override) (*Prices, error) {
 	return p, nil
 }
 
-func perMillion(dollars float64) Money { return Money(math.Round(dollars * float64(Dollar))) }
+// Dollars is an amount in US dollars, to a billionth.
+func Dollars(f float64) Money { return Money(math.Round(f * float64(Dollar))) }
 
 // Models are the models whose prices are known, in the order of their names.
 func (p *Prices) Models() []string { return slices.Sorted(maps.Keys(p.models)) }

@@ -26,15 +26,10 @@ func (o *OpenAI) Embed(r *chat.EmbeddingRequest, key string) (*Call, error) {
 			return nil, err
 		}
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, err
-	}
-	model, err := json.Marshal(r.Model)
+	all, err := fields(b, r.Model)
 	if err != nil {
 		return nil, err
 	}
-	all["model"] = model
 	if o.Mistral {
 		delete(all, "user")
 		if v, ok := all["dimensions"]; ok {

@@ -74,8 +74,8 @@ func (o *OpenAI) body(r *chat.Request) ([]byte, error) {
 	if o.Mistral {
 		return renamed(raw, r)
 	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &all); err != nil {
+	all, err := fields(raw, r.Model)
+	if err != nil {
 		return nil, err
 	}
 	if _, named := all[other]; named {
@@ -87,11 +87,16 @@ func (o *OpenAI) body(r *chat.Request) ([]byte, error) {
 	return rewritten(all, &q)
 }
 
-// rewritten is the call with the model, and with the options of the stream.
-func rewritten(all map[string]json.RawMessage, q *chat.Request) (_ []byte, err error) {
-	if all["model"], err = json.Marshal(q.Model); err != nil {
-		return nil, err
+// fields are those of a call in JSON, which names this model.
+func fields(raw []byte, model string) (all map[string]json.RawMessage, err error) {
+	if err = json.Unmarshal(raw, &all); err == nil {
+		all["model"], err = json.Marshal(model)
 	}
+	return all, err
+}
+
+// rewritten is the call with the options of the stream.
+func rewritten(all map[string]json.RawMessage, q *chat.Request) (_ []byte, err error) {
 	delete(all, "stream_options")
 	if q.StreamOptions != nil {
 		if all["stream_options"], err = json.Marshal(q.StreamOptions); err != nil {
@@ -103,15 +108,10 @@ func rewritten(all map[string]json.RawMessage, q *chat.Request) (_ []byte, err e
 
 // renamed has the names that Mistral gives to things, and none that it does not know.
 func renamed(b []byte, r *chat.Request) ([]byte, error) {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, err
-	}
-	model, err := json.Marshal(r.Model)
+	all, err := fields(b, r.Model)
 	if err != nil {
 		return nil, err
 	}
-	all["model"] = model
 	for from, to := range map[string]string{"max_completion_tokens": "max_tokens", "seed": "random_seed"} {
 		if v, ok := all[from]; ok {
 			all[to] = v

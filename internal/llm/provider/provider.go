@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
+	"github.com/quickthorn/quickthorn/internal/plain"
 )
 
 // Call is a request to a provider.
@@ -91,12 +92,7 @@ func answer(body []byte, into any) error {
 const maxWords = 1000
 
 // words shortens what a provider says.
-func words(s string) string {
-	if len(s) > maxWords {
-		s = strings.ToValidUTF8(s[:maxWords], "") + "…"
-	}
-	return s
-}
+func words(s string) string { return plain.Clip(s, maxWords) }
 
 // failure is an error with the provider's words, or with the status alone.
 func failure(status int, message, kind, code string) *chat.Error {

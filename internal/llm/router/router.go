@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +15,8 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/backend"
 	"github.com/quickthorn/quickthorn/internal/llm/chat"
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
+	"github.com/quickthorn/quickthorn/internal/llm/pattern"
 	"github.com/quickthorn/quickthorn/internal/llm/price"
-	"github.com/quickthorn/quickthorn/internal/llm/provider"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
 )
 
@@ -76,37 +75,18 @@ func New(rules []Rule, servers []*Server, prices *price.Prices, counter *tokens.
 	for i := range rules {
 		r.counts = r.counts || rules[i].MaxTokens > 0
 		for _, patterns := range [][]string{rules[i].Models, rules[i].Callers} {
-			if err := check(patterns); err != nil {
+			if err := pattern.Check(patterns...); err != nil {
 				return nil, fmt.Errorf("route %q: %w", rules[i].Name, err)
 			}
 		}
 	}
 	for _, s := range servers {
 		r.counts = r.counts || s.Context > 0
-		if err := check(s.Models); err != nil {
+		if err := pattern.Check(s.Models...); err != nil {
 			return nil, fmt.Errorf("server %q: %w", s.Backend.Name(), err)
 		}
 	}
 	return r, nil
-}
-
-func check(patterns []string) error {
-	for _, p := range patterns {
-		if _, err := path.Match(p, ""); err != nil {
-			return fmt.Errorf("%q is no name and no pattern such as gpt-5*", p)
-		}
-	}
-	return nil
-}
-
-func matches(patterns []string, name string) bool {
-	if len(patterns) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, err := path.Match(p, name)
-		return err == nil && ok
-	})
 }
 
 // Close closes the connections that no call uses.
@@ -172,7 +152,7 @@ func (r *Router) Decide(c Call) (Decision, *chat.Error) {
 	for i := range r.rules {
 		rule := &r.rules[i]
 		switch {
-		case !matches(rule.Models, c.Model), !matches(rule.Callers, c.Caller):
+		case !pattern.Any(rule.Models, c.Model), !pattern.Any(rule.Callers, c.Caller):
 			continue
 		case rule.MaxTokens > 0 && c.Tokens > rule.MaxTokens:
 			known = true
@@ -255,7 +235,7 @@ func (s *Server) lacks(c *Call, model string) string {
 	switch {
 	case c.LocalOnly && !s.Local:
 		return "is not the owner's own, and the call is to stay local"
-	case !matches(s.Models, model):
+	case !pattern.Any(s.Models, model):
 		return fmt.Sprintf("has no model %.80q", model)
 	case c.Vectors && !s.Embeddings:
 		return "makes no embeddings"
@@ -301,13 +281,13 @@ func (r *Router) Embed(caller string, h http.Header, q *chat.EmbeddingRequest) (
 func (r *Router) Models(caller string) []gateway.Model {
 	var list []gateway.Model
 	add := func(name, owner string) {
-		if !strings.ContainsAny(name, `*?[\`) && !slices.ContainsFunc(list, func(m gateway.Model) bool { return m.ID == name }) {
+		if pattern.Exact(name) && !slices.ContainsFunc(list, func(m gateway.Model) bool { return m.ID == name }) {
 			list = append(list, gateway.Model{ID: name, Object: "model", OwnedBy: owner})
 		}
 	}
 	for i := range r.rules {
 		rule := &r.rules[i]
-		if !matches(rule.Callers, caller) {
+		if !pattern.Any(rule.Callers, caller) {
 			continue
 		}
 		for _, m := range rule.Models {
@@ -316,7 +296,7 @@ func (r *Router) Models(caller string) []gateway.Model {
 		for _, group := range rule.Groups {
 			for _, t := range group {
 				for _, m := range t.Server.Models {
-					if t.Model == "" && matches(rule.Models, m) {
+					if t.Model == "" && pattern.Any(rule.Models, m) {
 						add(m, t.Server.Backend.Name())
 					}
 				}
@@ -324,10 +304,4 @@ func (r *Router) Models(caller string) []gateway.Model {
 		}
 	}
 	return list
-}
-
-// embeds reports whether a provider's form knows embeddings.
-func embeds(p provider.Provider) bool {
-	_, ok := p.(provider.Embedder)
-	return ok
 }

@@ -3,7 +3,6 @@ package router_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +18,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
 	"github.com/quickthorn/quickthorn/internal/llm/llmtest"
 	"github.com/quickthorn/quickthorn/internal/llm/router"
+	llmserve "github.com/quickthorn/quickthorn/internal/llm/serve"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
 )
 
@@ -46,7 +46,11 @@ func load(t testing.TB, text string) *config.Config {
 func serve(t testing.TB, c *config.Config, change func(*gateway.Options)) *front {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	r, err := router.Configured(c, nil, backend.NewMetrics(), log, &tokens.Counter{})
+	prices, err := llmserve.Prices(&c.Gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := router.Configured(c, prices, nil, backend.NewMetrics(), log, &tokens.Counter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,25 +74,7 @@ func serve(t testing.TB, c *config.Config, change func(*gateway.Options)) *front
 // ask makes a call and returns the answer with its body.
 func (f *front) ask(t testing.TB, path, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.URL+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+engineKey)
-	for i := 0; i < len(headers); i += 2 {
-		q.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := f.Client().Do(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(b)
+	return llmtest.Post(t, f.Client(), f.URL+path, engineKey, body, headers...)
 }
 
 func call(model, text, more string) string {
@@ -209,11 +195,7 @@ promptRouter:
 			resp.Body.Close()
 		}
 	}()
-	for end := time.Now().Add(20 * time.Second); len(a.Calls()) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the first server is not asked")
-		}
-	}
+	llmtest.Eventually(t, "the first server is asked", func() bool { return len(a.Calls()) > 0 })
 	for range 5 {
 		if resp, body := f.ask(t, "/v1/chat/completions", call("m", "x", "")); resp.Header.Get("X-Quickthorn-Backend") != "b" {
 			t.Fatalf("%d %s", resp.StatusCode, body)

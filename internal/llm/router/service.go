@@ -16,6 +16,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/llm/backend"
 	"github.com/quickthorn/quickthorn/internal/llm/gateway"
 	"github.com/quickthorn/quickthorn/internal/llm/mcptool"
+	"github.com/quickthorn/quickthorn/internal/llm/price"
 	"github.com/quickthorn/quickthorn/internal/llm/provider"
 	"github.com/quickthorn/quickthorn/internal/llm/serve"
 	"github.com/quickthorn/quickthorn/internal/llm/tokens"
@@ -31,12 +32,8 @@ const (
 // cloudMargin is how much longer cloud-proxy is waited for than it waits itself: it knows better what went wrong.
 const cloudMargin = 5 * time.Second
 
-// Configured makes the router of a configuration. transport reaches cloud-proxy; key is this service's there.
-func Configured(c *config.Config, transport http.RoundTripper, m *backend.Metrics, log *slog.Logger, counter *tokens.Counter) (*Router, error) {
-	prices, err := serve.Prices(&c.Gateway)
-	if err != nil {
-		return nil, err
-	}
+// Configured makes the router of a configuration. transport reaches cloud-proxy.
+func Configured(c *config.Config, prices *price.Prices, transport http.RoundTripper, m *backend.Metrics, log *slog.Logger, counter *tokens.Counter) (*Router, error) {
 	servers := map[string]*Server{}
 	var list []*Server
 	add := func(name, kind, base string, o backend.Options, s Server) error {
@@ -48,7 +45,7 @@ func Configured(c *config.Config, transport http.RoundTripper, m *backend.Metric
 		if s.Backend, err = backend.New(o); err != nil {
 			return fmt.Errorf("server %q: %w", name, err)
 		}
-		s.Embeddings = embeds(form)
+		s.Embeddings = s.Backend.Embeds()
 		servers[name] = &s
 		list = append(list, &s)
 		return nil
@@ -76,10 +73,10 @@ func Configured(c *config.Config, transport http.RoundTripper, m *backend.Metric
 		t := &r.Tools[i]
 		argument := cmp.Or(t.Argument, "text")
 		o := backend.Options{Timeout: t.Timeout, Transport: mcptool.New(t.URL, argument, t.Key)}
-		if err := add(mcptool.Scheme+t.Name, "compatible", t.URL, o, Server{Local: t.Local, JSON: true}); err != nil {
+		if err := add(config.ToolScheme+t.Name, "compatible", t.URL, o, Server{Local: t.Local, JSON: true}); err != nil {
 			return nil, err
 		}
-		servers[mcptool.Scheme+t.Name].Embeddings = false
+		servers[config.ToolScheme+t.Name].Embeddings = false
 	}
 	if needsCloud(r) {
 		if c.CloudProxy.URL == "" {
@@ -108,10 +105,8 @@ func needsCloud(r *config.PromptRouter) bool {
 	}
 	for i := range r.Routes {
 		for _, use := range r.Routes[i].Use {
-			for _, t := range strings.Split(use, "|") {
-				if name, _, _ := strings.Cut(t, "/"); name == Cloud {
-					return true
-				}
+			if slices.ContainsFunc(config.ParseUse(use), func(t config.UseTarget) bool { return t.Server == Cloud }) {
+				return true
 			}
 		}
 	}
@@ -142,17 +137,12 @@ func rulesOf(r *config.PromptRouter, servers map[string]*Server) ([]Rule, error)
 		rule := Rule{Name: in.Name, Models: in.Models, Callers: in.Callers, MaxTokens: in.MaxTokens, Prefer: in.Prefer, Cache: in.Cache || r.Cache, Priority: in.Priority}
 		for _, use := range in.Use {
 			var group []Target
-			for _, t := range strings.Split(use, "|") {
-				name, model, _ := strings.Cut(strings.TrimSpace(t), "/")
-				if rest, ok := strings.CutPrefix(strings.TrimSpace(t), mcptool.Scheme); ok {
-					name, model, _ = strings.Cut(rest, "/")
-					name = mcptool.Scheme + name
-				}
-				s := servers[name]
+			for _, t := range config.ParseUse(use) {
+				s := servers[t.Server]
 				if s == nil {
-					return nil, fmt.Errorf("route %q: there is no server %q", in.Name, name)
+					return nil, fmt.Errorf("route %q: there is no server %q", in.Name, t.Server)
 				}
-				group = append(group, Target{s, model})
+				group = append(group, Target{s, t.Model})
 			}
 			rule.Groups = append(rule.Groups, group)
 		}
@@ -182,7 +172,7 @@ func Open(ctx context.Context, o service.Options) (_ *service.Service, err error
 		return nil, err
 	}
 	m := backend.NewMetrics()
-	router, err := Configured(c, transport, m, o.Log, counter)
+	router, err := Configured(c, options.Prices, transport, m, o.Log, counter)
 	if err != nil {
 		return nil, fmt.Errorf("promptRouter: %w", err)
 	}
@@ -198,7 +188,7 @@ func Open(ctx context.Context, o service.Options) (_ *service.Service, err error
 	for _, s := range router.servers {
 		o.Log.Info("calls of a language model may go to "+s.Backend.Name(), "local", s.Local)
 	}
-	api := serve.API{API: gateway.New(options), Spending: &serve.Spending{Books: options.Books, Callers: []string{auth.EscalationEngine}, Accounts: serve.Accounts(&c.Gateway), Now: time.Now}}
+	api := serve.API{API: gateway.New(options), Spending: &serve.Spending{Books: options.Books, Callers: []string{auth.EscalationEngine}, Now: time.Now}}
 	return p, p.ServeOffer(ctx, service.Offer{
 		Address: r.Listen, API: api, Caller: auth.EscalationEngine, Key: c.Auth.EscalationEngine.Key, KeyPath: "auth.escalationEngine.key", More: serve.More(&c.Gateway),
 	})

@@ -25,15 +25,13 @@ import (
 func Prices(c *config.Gateway) (*price.Prices, error) {
 	var own []price.Override
 	for _, p := range c.Prices {
-		own = append(own, price.Override{Model: p.Model, Input: money(p.Input), Cached: money(p.Cached), Output: money(p.Output)})
+		own = append(own, price.Override{Model: p.Model, Input: price.Dollars(p.Input), Cached: price.Dollars(p.Cached), Output: price.Dollars(p.Output)})
 	}
 	return price.New(own...)
 }
 
-func money(dollars float64) price.Money { return price.Money(dollars * float64(price.Dollar)) }
-
-// Accounts returns the callers with their bounds.
-func Accounts(c *config.Gateway) []gateway.Account {
+// accounts returns the callers with their bounds.
+func accounts(c *config.Gateway) []gateway.Account {
 	var list []gateway.Account
 	for _, k := range c.Keys {
 		name := k.Name
@@ -41,7 +39,7 @@ func Accounts(c *config.Gateway) []gateway.Account {
 			name = auth.ModelKeyPrefix + name
 		}
 		list = append(list, gateway.Account{
-			Name: name, Models: k.Models, PerMinute: k.PerMinute, Day: spend.Limit{Calls: int64(k.PerDay), Tokens: int64(k.TokensPerDay), Cost: money(k.DollarsPerDay)},
+			Name: name, Models: k.Models, PerMinute: k.PerMinute, Day: spend.Limit{Calls: int64(k.PerDay), Tokens: int64(k.TokensPerDay), Cost: price.Dollars(k.DollarsPerDay)},
 		})
 	}
 	return list
@@ -61,7 +59,7 @@ func Gateway(s *service.Service, name string) (o gateway.Options, counter *token
 	}
 	counter = &tokens.Counter{}
 	b, err := gateway.NewBooks(gateway.BooksOptions{
-		Store: store, Accounts: Accounts(c), Prices: prices, Answer: c.AnswerTokens, Counter: counter, Log: s.Log, Now: time.Now,
+		Store: store, Accounts: accounts(c), Prices: prices, Answer: c.AnswerTokens, Counter: counter, Log: s.Log, Now: time.Now,
 	})
 	if err != nil {
 		return o, nil, fmt.Errorf("gateway.keys: %w", err)
@@ -104,10 +102,9 @@ func books(s *service.Service, name string) (spend.Store, error) {
 
 // Spending serves GET /v1/spending[?day=2026-11-28]: to the operator what every caller has used, to a caller what it has used itself.
 type Spending struct {
-	Books    *gateway.Books
-	Callers  []string // services that call, which have an account without being named in the configuration
-	Accounts []gateway.Account
-	Now      func() time.Time
+	Books   *gateway.Books
+	Callers []string // services that call, which have an account without being named in the configuration
+	Now     func() time.Time
 }
 
 // Register adds the route.
@@ -125,12 +122,7 @@ func (s *Spending) get(w http.ResponseWriter, r *http.Request) {
 	caller := auth.Caller(r.Context())
 	names := []string{caller}
 	if caller == auth.Operator {
-		names = append(names, s.Callers...)
-		for _, a := range s.Accounts {
-			if !slices.Contains(names, a.Name) {
-				names = append(names, a.Name)
-			}
-		}
+		names = slices.Compact(slices.Sorted(slices.Values(slices.Concat(names, s.Callers, s.Books.Accounts()))))
 	}
 	list, err := s.Books.Spending(r.Context(), names, d)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/testserver"
 )
@@ -36,7 +37,7 @@ func TestAServerThatIsAwayFailsCallsUntilItIsBack(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
 	server.Stop()
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	_, getErr := s.Settings().Get(t.Context(), "mode")
 	_, nextErr := s.Queue().Next(t.Context(), 1)
 	_, depthErr := s.Queue().Depth(t.Context())
@@ -66,7 +67,7 @@ func TestAServerThatIsAwayFailsCallsUntilItIsBack(t *testing.T) {
 func TestWhatWasAcknowledgedSurvivesTheServersCrash(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	var mu sync.Mutex
 	queued := map[string]bool{}
 	var decided []string
@@ -209,7 +210,7 @@ func TestABatchWhoseAnswerIsLostIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
 	w := newWire(t, server.Address)
-	s := open(t, Options{Addresses: []string{w.Addr().String()}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{w.Addr().String()}}})
 	l := load(t, s)
 	if _, err := l.Add(t.Context(), numbered(0), decision.AddOptions{}); err != nil { // now the script is known there
 		t.Fatal(err)
@@ -230,7 +231,7 @@ func TestALogThatMayHaveMissedItsOwnBatchIsStopped(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
 	w := newWire(t, server.Address)
-	s := open(t, Options{Addresses: []string{w.Addr().String()}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{w.Addr().String()}}})
 	l := load(t, s)
 	if _, err := l.Add(t.Context(), numbered(0), decision.AddOptions{}); err != nil {
 		t.Fatal(err)
@@ -256,9 +257,9 @@ func TestALogThatMayHaveMissedItsOwnBatchIsStopped(t *testing.T) {
 func TestABatchThatArrivesLateDoesNoHarm(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}, Timeout: 20 * time.Millisecond})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}, Timeout: 20 * time.Millisecond}})
 	await(t, "a first answer in a short time", func() bool { return s.Ping(t.Context()) == nil })
-	l := load(t, open(t, Options{Addresses: []string{server.Address}}))
+	l := load(t, open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}}))
 	if _, err := l.Add(t.Context(), numbered(0), decision.AddOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +273,7 @@ func TestABatchThatArrivesLateDoesNoHarm(t *testing.T) {
 	}
 	// Either it came first, and the log's owner is told, or it came second and nothing happens.
 	_, err = l.Add(t.Context(), numbered(1), decision.AddOptions{})
-	n := load(t, open(t, Options{Addresses: []string{server.Address}})).Set().Len()
+	n := load(t, open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})).Set().Len()
 	if !(err == nil && n == 2) && !(errors.Is(err, store.ErrConflict) && n == 0) {
 		t.Errorf("%d decisions, %v", n, err)
 	}
@@ -281,7 +282,7 @@ func TestABatchThatArrivesLateDoesNoHarm(t *testing.T) {
 func TestAServerWithoutMemoryTakesNothingAndGivesEverything(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	l := load(t, s)
 	for _, body := range []string{"a", "b", "c"} {
 		if err := s.Queue().Append(t.Context(), queue.Batch{Body: []byte(body), Events: 1}); err != nil {
@@ -324,7 +325,7 @@ func TestAServerWithoutMemoryTakesNothingAndGivesEverything(t *testing.T) {
 func TestAServerThatTakesNoWritesSaysWhy(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	for _, c := range []struct {
 		set, unset []string
 		want       string
@@ -366,10 +367,10 @@ func TestWhatMayHaveHappenedIsTold(t *testing.T) {
 			t.Errorf("%v: %t", c.err, got)
 		}
 	}
-	if err := explain(fmt.Errorf("x: %w", said("MISCONF Errors writing to the AOF file"))); !strings.Contains(err.Error(), "cannot write to its disk") {
+	if err := redisconn.Explain(fmt.Errorf("x: %w", said("MISCONF Errors writing to the AOF file"))); !strings.Contains(err.Error(), "cannot write to its disk") {
 		t.Error(err)
 	}
-	if err := explain(io.EOF); err != io.EOF {
+	if err := redisconn.Explain(io.EOF); err != io.EOF {
 		t.Error(err)
 	}
 }
@@ -377,7 +378,7 @@ func TestWhatMayHaveHappenedIsTold(t *testing.T) {
 func TestAListenerHearsAgainAfterItsConnectionBroke(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	heard, ended := make(chan struct{}, 100), make(chan error, 1)
 	go func() { ended <- s.Listen(ctx, func() { heard <- struct{}{} }) }()
@@ -400,7 +401,7 @@ func TestAListenerHearsAgainAfterItsConnectionBroke(t *testing.T) {
 func TestAListenerNoticesAServerThatHasFallenSilent(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}, Timeout: 200 * time.Millisecond})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}, Timeout: 200 * time.Millisecond}})
 	rung := make(chan struct{}, 1)
 	server.Pause()
 	heard, err := s.subscribe(t.Context(), rung)
@@ -413,7 +414,7 @@ func TestAListenerNoticesAServerThatHasFallenSilent(t *testing.T) {
 func TestALeaseIsLostWhenItCannotBeRenewed(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}, Timeout: 200 * time.Millisecond})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}, Timeout: 200 * time.Millisecond}})
 	for name, c := range map[string]struct {
 		ttl          time.Duration
 		break_, mend func()
@@ -437,7 +438,7 @@ func TestALeaseIsLostWhenItCannotBeRenewed(t *testing.T) {
 func TestALeaseIsRenewedAndTakenAgainWhenTheServerForgotIt(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	key := s.key("lease:log")
 	left := func() (ms int) {
 		if _, err := fmt.Sscanf(server.Do("PTTL", key), ":%d", &ms); err != nil {
@@ -463,7 +464,7 @@ func TestALeaseIsRenewedAndTakenAgainWhenTheServerForgotIt(t *testing.T) {
 func TestALeaseOfAProcessThatWasKilledComesFree(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	server.Do("SET", s.key("lease:log"), "token other-host:77", "PX", "500")
 	var holder string
 	err := s.Hold(t.Context(), "log", time.Second, func(h string) { holder = h }, func(context.Context) error { return nil })
@@ -475,7 +476,7 @@ func TestALeaseOfAProcessThatWasKilledComesFree(t *testing.T) {
 func TestALeaseWaitsForAServerThatIsAway(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	server.Stop()
 	ended := make(chan error, 1)
 	go func() {

@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/wait"
 )
 
@@ -25,7 +26,7 @@ func (s *State) Ring(ctx context.Context) error {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	if err := s.client.Publish(ctx, s.key("bell"), "").Err(); err != nil {
-		return fmt.Errorf("telling of new decisions: %w", explain(err))
+		return fmt.Errorf("telling of new decisions: %w", redisconn.Explain(err))
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func (s *State) subscribe(ctx context.Context, rung chan<- struct{}) (heard bool
 	err = sub.Subscribe(limited, s.key("bell"))
 	cancel()
 	if err != nil {
-		return false, explain(err)
+		return false, redisconn.Explain(err)
 	}
 	wait := s.o.Timeout // for the subscription, and then for the answer to a ping
 	asked := true
@@ -95,7 +96,7 @@ func (s *State) subscribe(ctx context.Context, rung chan<- struct{}) (heard bool
 			}
 		}
 		if err != nil {
-			return heard, explain(err)
+			return heard, redisconn.Explain(err)
 		}
 		asked, wait = false, quiet
 		switch m.(type) {

@@ -6,12 +6,13 @@ import (
 
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
 // BenchmarkWorkThrough30KB takes batches in and out again, with a server that writes each change to disk.
 func BenchmarkWorkThrough30KB(b *testing.B) {
-	s := open(b, Options{Addresses: []string{testserver.Redis(b).Address}, QueueBytes: 1 << 40, QueueBatches: 1 << 30})
+	s := open(b, Options{Options: redisconn.Options{Addresses: []string{testserver.Redis(b).Address}}, QueueBytes: 1 << 40, QueueBatches: 1 << 30})
 	body := make([]byte, 30<<10)
 	b.SetBytes(int64(len(body)))
 	b.ResetTimer()
@@ -45,7 +46,7 @@ func BenchmarkWorkThrough30KB(b *testing.B) {
 
 // BenchmarkLoad100k loads a log of 100,000 decisions.
 func BenchmarkLoad100k(b *testing.B) {
-	s := open(b, Options{Addresses: []string{testserver.Redis(b).Address}})
+	s := open(b, Options{Options: redisconn.Options{Addresses: []string{testserver.Redis(b).Address}}})
 	l := load(b, s)
 	for i := 0; i < 100_000; i += decision.MaxBatch {
 		ds := numbered(i)
@@ -65,7 +66,7 @@ func BenchmarkLoad100k(b *testing.B) {
 
 // BenchmarkAddOne adds decisions one by one.
 func BenchmarkAddOne(b *testing.B) {
-	l := load(b, open(b, Options{Addresses: []string{testserver.Redis(b).Address}}))
+	l := load(b, open(b, Options{Options: redisconn.Options{Addresses: []string{testserver.Redis(b).Address}}}))
 	i := 0
 	for b.Loop() {
 		if _, err := l.Add(b.Context(), numbered(i), decision.AddOptions{}); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/quickthorn/quickthorn/internal/decision"
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/wait"
 	goredis "github.com/redis/go-redis/v9"
@@ -54,7 +55,7 @@ func (s *State) lookUp(ctx context.Context) (decision.State, error) {
 	var d decision.State
 	got, err := s.client.HMGet(ctx, s.key("log"), "last", "floor", "batch").Result()
 	if err != nil {
-		return d, fmt.Errorf("reading the state of the decision log: %w", explain(err))
+		return d, fmt.Errorf("reading the state of the decision log: %w", redisconn.Explain(err))
 	}
 	for i, to := range [...]*uint64{&d.Last, &d.Floor} {
 		text, ok := got[i].(string)
@@ -122,7 +123,7 @@ func (s *State) commit(ctx context.Context, b *decision.Batch) error {
 		lost := unsure(err)
 		s.log.lost = s.log.lost || lost
 		if !lost || try == commitTries || !wait.For(ctx, 50*time.Millisecond) {
-			return explain(err)
+			return redisconn.Explain(err)
 		}
 	}
 }
@@ -161,7 +162,7 @@ func (s *State) Changes(ctx context.Context, after uint64, fn func(decision.Chan
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading changes of decisions: %w", explain(err))
+		return fmt.Errorf("reading changes of decisions: %w", redisconn.Explain(err))
 	}
 	last, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -228,7 +229,7 @@ func (r *reader) peek(ctx context.Context) (string, error) {
 		var err error
 		r.members, err = r.s.client.ZRangeByLex(ctx, r.key, &goredis.ZRangeBy{Min: r.from, Max: r.to, Count: page}).Result()
 		if err != nil {
-			return "", fmt.Errorf("reading changes of decisions: %w", explain(err))
+			return "", fmt.Errorf("reading changes of decisions: %w", redisconn.Explain(err))
 		}
 		r.ended = len(r.members) < page
 		if n := len(r.members); n > 0 {

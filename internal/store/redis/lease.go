@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/wait"
 )
@@ -123,6 +124,6 @@ func (l *lease) giveBack(ctx context.Context) {
 	ctx, cancel := l.s.limit(context.WithoutCancel(ctx)) // also when the program ends
 	defer cancel()
 	if err := l.s.scripts.release.Run(ctx, l.s.client, []string{l.key}, l.value).Err(); err != nil {
-		l.s.o.Log.Warn("a lease could not be given back: it ends by itself", "lease", l.key, "after", l.ttl, "error", explain(err))
+		l.s.o.Log.Warn("a lease could not be given back: it ends by itself", "lease", l.key, "after", l.ttl, "error", redisconn.Explain(err))
 	}
 }

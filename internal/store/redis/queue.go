@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/telemetry"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -84,7 +85,7 @@ func (q *Queue) Append(ctx context.Context, b queue.Batch) error {
 	keys := []string{q.s.key("queue"), q.s.key("dead"), q.s.key("bodies"), q.s.key("stats")}
 	answer, err := q.s.scripts.append.Run(ctx, q.s.client, keys, q.s.o.QueueBytes, q.s.o.QueueBatches, b.Source, b.At.UnixMicro(), b.Events, b.Body).Result()
 	if err != nil {
-		return fmt.Errorf("queueing a batch: %w", explain(err))
+		return fmt.Errorf("queueing a batch: %w", redisconn.Explain(err))
 	}
 	if full, ok := answer.([]any); ok && len(full) == 3 {
 		return fmt.Errorf("%w: %v batches wait and %v are dead letters, of %d; %v of %d bytes",
@@ -117,7 +118,7 @@ func (q *Queue) Next(ctx context.Context, limit int) ([]queue.Batch, error) {
 			return nil, over
 		}
 		if err != nil {
-			return nil, fmt.Errorf("taking from the queue: %w", explain(err))
+			return nil, fmt.Errorf("taking from the queue: %w", redisconn.Explain(err))
 		}
 	}
 }
@@ -255,7 +256,7 @@ func (q *Queue) load(ctx context.Context, hs []header) ([]queue.Batch, error) {
 		return nil, err
 	}
 	// A server without memory does not count; but to hand out is what helps it.
-	q.counts.Report(explain(counted.Err()))
+	q.counts.Report(redisconn.Explain(counted.Err()))
 	var batches []queue.Batch
 	for i, h := range hs {
 		body, ok := bodies.Val()[i].(string)
@@ -352,7 +353,7 @@ func (q *Queue) Ack(ctx context.Context, ids ...string) error {
 		err := q.s.scripts.ack.Run(limited, q.s.client, keys, part...).Err()
 		cancel()
 		if err != nil {
-			return fmt.Errorf("acknowledging %d batches: %w", len(part), explain(err))
+			return fmt.Errorf("acknowledging %d batches: %w", len(part), redisconn.Explain(err))
 		}
 		q.mu.Lock()
 		for _, id := range part {
@@ -390,7 +391,7 @@ func (q *Queue) Bury(ctx context.Context, id, reason string) error {
 	keys := []string{q.s.key("queue"), q.s.key("dead"), q.s.key("attempts"), q.s.key("stats")}
 	n, err := q.s.scripts.bury.Run(limited, q.s.client, keys, id, queue.ClipReason(reason), q.s.o.Now().UnixMicro(), attempts).Int()
 	if err != nil {
-		return fmt.Errorf("burying batch %s: %w", id, explain(err))
+		return fmt.Errorf("burying batch %s: %w", id, redisconn.Explain(err))
 	}
 	q.mu.Lock()
 	delete(q.out, id)
@@ -419,7 +420,7 @@ func (q *Queue) Dead(ctx context.Context, after string, limit int) ([]queue.Dead
 	defer cancel()
 	messages, err := q.s.client.XRangeN(limited, q.s.key("dead"), from, "+", int64(limit)).Result()
 	if err != nil {
-		return nil, fmt.Errorf("reading dead letters: %w", explain(err))
+		return nil, fmt.Errorf("reading dead letters: %w", redisconn.Explain(err))
 	}
 	var hs []header
 	var keys []string
@@ -436,7 +437,7 @@ func (q *Queue) Dead(ctx context.Context, after string, limit int) ([]queue.Dead
 	}
 	bodies, err := q.s.client.HMGet(limited, q.s.key("bodies"), keys...).Result()
 	if err != nil {
-		return nil, fmt.Errorf("reading dead letters: %w", explain(err))
+		return nil, fmt.Errorf("reading dead letters: %w", redisconn.Explain(err))
 	}
 	letters := make([]queue.DeadLetter, len(hs))
 	for i, h := range hs {
@@ -451,7 +452,7 @@ func (q *Queue) Dead(ctx context.Context, after string, limit int) ([]queue.Dead
 func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
 	n, err := q.exhume(ctx, ids, q.s.scripts.replay, q.s.key("queue"), q.s.key("dead"), q.s.key("stats"))
 	if err != nil {
-		return n, fmt.Errorf("replaying dead letters: %w", explain(err))
+		return n, fmt.Errorf("replaying dead letters: %w", redisconn.Explain(err))
 	}
 	return n, nil
 }
@@ -461,7 +462,7 @@ func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
 func (q *Queue) Discard(ctx context.Context, ids ...string) (int, error) {
 	n, err := q.exhume(ctx, ids, q.s.scripts.discard, q.s.key("dead"), q.s.key("bodies"), q.s.key("stats"))
 	if err != nil {
-		return n, fmt.Errorf("discarding dead letters: %w", explain(err))
+		return n, fmt.Errorf("discarding dead letters: %w", redisconn.Explain(err))
 	}
 	return n, nil
 }
@@ -532,7 +533,7 @@ func (q *Queue) Depth(ctx context.Context) (queue.Depth, error) {
 	stats := pipe.HMGet(limited, q.s.key("stats"), "events", "bytes")
 	oldest := pipe.XRangeN(limited, q.s.key("queue"), "-", "+", 1)
 	if _, err := pipe.Exec(limited); err != nil {
-		return queue.Depth{}, fmt.Errorf("measuring the queue: %w", explain(err))
+		return queue.Depth{}, fmt.Errorf("measuring the queue: %w", redisconn.Explain(err))
 	}
 	d := queue.Depth{Batches: int(waiting.Val()), Dead: int(dead.Val())}
 	if len(oldest.Val()) > 0 {

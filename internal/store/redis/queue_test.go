@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/testserver"
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -13,7 +14,7 @@ import (
 func TestWhatIsNoBatchIsBuriedAndStopsNobody(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	stream := s.key("queue")
 	server.Do("XADD", stream, "*", "some", "thing")
 	server.Do("XADD", stream, "*", "s", "edge", "t", "1", "n", "-5", "z", "1")
@@ -43,7 +44,7 @@ func TestWhatIsNoBatchIsBuriedAndStopsNobody(t *testing.T) {
 func TestWhatLiesBehindIsFound(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t)
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	server.Do("XADD", s.key("queue"), "5-0", "s", "", "t", "1", "n", "0", "z", "0")
 	server.Do("HSET", s.key("bodies"), "5-0", "")
 	if bs, err := s.Queue().Next(t.Context(), 10); err != nil || len(bs) != 1 {
@@ -67,7 +68,7 @@ func TestWhatLiesBehindIsFound(t *testing.T) {
 func TestNextBoundsWhatItHolds(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t, "--appendfsync", "no")
-	s := open(t, Options{Addresses: []string{server.Address}})
+	s := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Address}}})
 	body := make([]byte, queue.MaxBody)
 	for i := range 6 {
 		copy(body, fmt.Sprint(i))

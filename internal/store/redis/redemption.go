@@ -11,6 +11,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/quickthorn/quickthorn/internal/defense"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 )
 
 // Redeem notes a redemption under a key of its own, which the server forgets after keep. Of several at once, the server makes one the first.
@@ -22,7 +23,7 @@ func (s *State) Redeem(ctx context.Context, r defense.Redemption, keep time.Dura
 	for range 2 { // the key may run out between the two commands
 		ok, err := s.client.SetNX(ctx, key, value, keep).Result()
 		if err != nil {
-			return first, false, fmt.Errorf("noting a redemption: %w", explain(err))
+			return first, false, fmt.Errorf("noting a redemption: %w", redisconn.Explain(err))
 		}
 		if ok {
 			return r, false, nil
@@ -32,7 +33,7 @@ func (s *State) Redeem(ctx context.Context, r defense.Redemption, keep time.Dura
 			continue
 		}
 		if err != nil {
-			return first, false, fmt.Errorf("reading a redemption: %w", explain(err))
+			return first, false, fmt.Errorf("reading a redemption: %w", redisconn.Explain(err))
 		}
 		if first, err = parseRedemption(r.Ticket, said); err != nil {
 			return first, false, fmt.Errorf("reading a redemption: %w", err)

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,10 +20,8 @@ import (
 
 // Defaults of the Options.
 const (
-	DefaultPrefix       = redisconn.DefaultPrefix
 	DefaultQueueBytes   = 256 << 20
 	DefaultQueueBatches = 100_000
-	DefaultTimeout      = redisconn.DefaultTimeout
 )
 
 // slow is by how much longer than others a commit of many decisions may take.
@@ -32,36 +29,18 @@ const slow = 10
 
 // Options say which server to use, and how.
 type Options struct {
-	// Addresses are "host:port", or the path of a Unix socket: of the server, of a few nodes of the Cluster, or of the Sentinels.
-	Addresses []string
-	Username  string // "" for the server's default user
-	Password  string
-	DB        int         // number of the database; 0 in a Cluster
-	TLS       *tls.Config // nil: no TLS
+	// How to connect. Of a call that commits many decisions the Timeout is up to ten times as long; Longest follows from it.
+	redisconn.Options
 
-	SentinelMaster   string // name under which Sentinels know the server; "" when there are none
-	SentinelUsername string // for the Sentinels themselves
-	SentinelPassword string
-
-	Cluster bool // Addresses are nodes of a Cluster
-
-	// Prefix begins every key and channel, so that several installations can share a server; "" is DefaultPrefix. It
-	// cannot hold spaces or any of {}*?[]\.
-	Prefix string
-
-	QueueBytes   int64         // bound of the queue's bodies, dead letters included, in bytes; 0: DefaultQueueBytes
-	QueueBatches int           // bound of the queue's batches, dead letters included; 0: DefaultQueueBatches
-	Timeout      time.Duration // of a call, connecting included; a commit of many decisions gets up to ten times as much. 0: DefaultTimeout
+	QueueBytes   int64 // bound of the queue's bodies, dead letters included, in bytes; 0: DefaultQueueBytes
+	QueueBatches int   // bound of the queue's batches, dead letters included; 0: DefaultQueueBatches
 
 	Now func() time.Time // nil: time.Now; leases go by the system's clock in any case
 	Log *slog.Logger     // nil: nothing is logged
 }
 
-// check completes the options, says what is wrong with them, and returns those of the connection.
-func (o *Options) check() (redisconn.Options, error) {
-	if o.Prefix == "" {
-		o.Prefix = DefaultPrefix
-	}
+// check completes the options and says what is wrong with them.
+func (o *Options) check() error {
 	if o.QueueBytes == 0 {
 		o.QueueBytes = DefaultQueueBytes
 	}
@@ -69,7 +48,7 @@ func (o *Options) check() (redisconn.Options, error) {
 		o.QueueBatches = DefaultQueueBatches
 	}
 	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
+		o.Timeout = redisconn.DefaultTimeout
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -77,15 +56,11 @@ func (o *Options) check() (redisconn.Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.QueueBytes < 0 || o.QueueBatches < 0 || o.Timeout < 0 {
-		return redisconn.Options{}, errors.New("a bound below zero")
+	if o.QueueBytes < 0 || o.QueueBatches < 0 {
+		return errors.New("a bound below zero")
 	}
-	conn := redisconn.Options{
-		Addresses: o.Addresses, Username: o.Username, Password: o.Password, DB: o.DB, TLS: o.TLS, SentinelMaster: o.SentinelMaster,
-		SentinelUsername: o.SentinelUsername, SentinelPassword: o.SentinelPassword, Cluster: o.Cluster, Prefix: o.Prefix,
-		Timeout: o.Timeout, Longest: slow * o.Timeout,
-	}
-	return conn, conn.Check()
+	o.Longest = slow * o.Timeout
+	return o.Options.Check()
 }
 
 // State is a store.State in Redis. It is safe for concurrent use, as are several in different processes.
@@ -105,8 +80,7 @@ var _ store.State = (*State)(nil)
 // Open returns a State that uses a server. It does not connect yet: while the server is away calls fail, and they succeed once it is
 // back. The error says what is wrong with the options. Close the State when done.
 func Open(_ context.Context, o Options) (*State, error) {
-	conn, err := o.check()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("opening the Redis store: %w", err)
 	}
 	host, err := os.Hostname()
@@ -114,7 +88,7 @@ func Open(_ context.Context, o Options) (*State, error) {
 		host = "unnamed host"
 	}
 	s := &State{
-		client:  redisconn.New(conn),
+		client:  redisconn.New(o.Options),
 		o:       o,
 		scripts: newScripts(),
 		deaf:    telemetry.NewState(o.Log, "the news of decisions cannot be heard", "the news of decisions is heard again", o.Now),
@@ -138,7 +112,7 @@ func (s *State) Ping(ctx context.Context) error {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	if err := s.client.Set(ctx, s.key("ping"), s.holder, time.Minute).Err(); err != nil {
-		return fmt.Errorf("the Redis store: %w", explain(err))
+		return fmt.Errorf("the Redis store: %w", redisconn.Explain(err))
 	}
 	return nil
 }
@@ -172,9 +146,6 @@ func unsure(err error) bool {
 	return true
 }
 
-// explain adds what an operator can do about the errors of a server.
-func explain(err error) error { return redisconn.Explain(err) }
-
 // Queue returns the queue.
 func (s *State) Queue() queue.Queue { return s.queue }
 
@@ -193,7 +164,7 @@ func (s *settings) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("getting setting %q: %w", key, explain(err))
+		return nil, fmt.Errorf("getting setting %q: %w", key, redisconn.Explain(err))
 	}
 	return v, nil
 }
@@ -209,7 +180,7 @@ func (s *settings) Put(ctx context.Context, key string, value []byte) error {
 	ctx, cancel := (*State)(s).limit(ctx)
 	defer cancel()
 	if err := s.client.HSet(ctx, (*State)(s).key("settings"), key, value).Err(); err != nil {
-		return fmt.Errorf("putting setting %q: %w", key, explain(err))
+		return fmt.Errorf("putting setting %q: %w", key, redisconn.Explain(err))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package redis
 import (
 	"testing"
 
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/store"
 	"github.com/quickthorn/quickthorn/internal/store/storetest"
 	"github.com/quickthorn/quickthorn/internal/testserver"
@@ -22,7 +23,7 @@ func open(t testing.TB, o Options) *State {
 // theirs.
 func suite(t *testing.T, o Options) {
 	if o.Prefix == "" {
-		o.Prefix = DefaultPrefix
+		o.Prefix = redisconn.DefaultPrefix
 	}
 	fresh := func(t *testing.T, queueBytes int64) store.State {
 		o := o
@@ -47,5 +48,5 @@ func suite(t *testing.T, o Options) {
 
 func TestStateDoesWhatStoreSays(t *testing.T) {
 	t.Parallel()
-	suite(t, Options{Addresses: []string{testserver.Redis(t).Address}})
+	suite(t, Options{Options: redisconn.Options{Addresses: []string{testserver.Redis(t).Address}}})
 }

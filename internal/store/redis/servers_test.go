@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/quickthorn/quickthorn/internal/queue"
+	"github.com/quickthorn/quickthorn/internal/redisconn"
 	"github.com/quickthorn/quickthorn/internal/testserver"
 )
 
@@ -87,7 +88,7 @@ func TestTheDocumentedUserIsEnoughOverTLSInAnotherDatabase(t *testing.T) {
 	_, port, _ := net.SplitHostPort(address)
 	server := testserver.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
 	name, password := documentedUser(t, server, "A user of the server")
-	o := Options{Addresses: []string{address}, Username: name, Password: password, DB: 3, TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	o := Options{Options: redisconn.Options{Addresses: []string{address}, Username: name, Password: password, DB: 3, TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
 	suite(t, o)
 
 	other := o
@@ -112,7 +113,7 @@ func TestAClusterWillDo(t *testing.T) {
 	server := testserver.Redis(t, "--cluster-enabled", "yes")
 	server.Do("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
 	name, password := documentedUser(t, server, "A user of the server", "In a Cluster")
-	o := Options{Addresses: []string{server.Address}, Cluster: true, Username: name, Password: password}
+	o := Options{Options: redisconn.Options{Addresses: []string{server.Address}, Cluster: true, Username: name, Password: password}}
 	s := open(t, o)
 	await(t, "the cluster to be complete", func() bool { return s.Ping(t.Context()) == nil })
 	suite(t, o)
@@ -121,7 +122,7 @@ func TestAClusterWillDo(t *testing.T) {
 func TestAUnixSocketWillDo(t *testing.T) {
 	t.Parallel()
 	server := testserver.Redis(t, "--port", "0")
-	if err := open(t, Options{Addresses: []string{server.Socket}}).Ping(t.Context()); err != nil {
+	if err := open(t, Options{Options: redisconn.Options{Addresses: []string{server.Socket}}}).Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -147,7 +148,7 @@ func TestSentinelsLeadToTheNewMaster(t *testing.T) {
 	})
 	name, password := documentedUser(t, sentinel, "A user of the Sentinels")
 	s := open(t, Options{
-		Addresses: []string{sentinel.Address}, SentinelMaster: "main", SentinelUsername: name, SentinelPassword: password, Timeout: time.Second,
+		Options: redisconn.Options{Addresses: []string{sentinel.Address}, SentinelMaster: "main", SentinelUsername: name, SentinelPassword: password, Timeout: time.Second},
 	})
 	if err := s.Queue().Append(t.Context(), queue.Batch{Body: []byte("before"), Events: 1}); err != nil {
 		t.Fatal(err)
@@ -202,20 +203,20 @@ func TestNonsenseOptionsAreRefused(t *testing.T) {
 		want string
 	}{
 		"no address":               {Options{}, "no address"},
-		"no port":                  {Options{Addresses: []string{"redis"}}, "not host:port"},
-		"a URL":                    {Options{Addresses: []string{"redis://a:1"}}, "not host:port"},
-		"two addresses":            {Options{Addresses: []string{"a:1", "b:1"}}, "say which"},
-		"both kinds":               {Options{Addresses: one, Cluster: true, SentinelMaster: "m"}, "choose one"},
-		"a socket in a cluster":    {Options{Addresses: []string{"/run/redis.sock"}, Cluster: true}, "no Unix socket"},
-		"a database below zero":    {Options{Addresses: one, DB: -1}, "no database -1"},
-		"a database in a cluster":  {Options{Addresses: one, Cluster: true, DB: 1}, "database 0 only"},
-		"a negative bound":         {Options{Addresses: one, QueueBytes: -1}, "below zero"},
-		"a negative time":          {Options{Addresses: one, Timeout: -1}, "below zero"},
-		"a prefix with a hash tag": {Options{Addresses: one, Prefix: "{a}:"}, `contains '{'`},
-		"a prefix with a pattern":  {Options{Addresses: one, Prefix: "a*"}, `contains '*'`},
-		"a prefix with a newline":  {Options{Addresses: one, Prefix: "a\n"}, `contains '\n'`},
-		"a prefix in UTF-8":        {Options{Addresses: one, Prefix: "é"}, "contains 'é'"},
-		"a long prefix":            {Options{Addresses: one, Prefix: strings.Repeat("p", 129)}, "at most 128"},
+		"no port":                  {Options{Options: redisconn.Options{Addresses: []string{"redis"}}}, "not host:port"},
+		"a URL":                    {Options{Options: redisconn.Options{Addresses: []string{"redis://a:1"}}}, "not host:port"},
+		"two addresses":            {Options{Options: redisconn.Options{Addresses: []string{"a:1", "b:1"}}}, "say which"},
+		"both kinds":               {Options{Options: redisconn.Options{Addresses: one, Cluster: true, SentinelMaster: "m"}}, "choose one"},
+		"a socket in a cluster":    {Options{Options: redisconn.Options{Addresses: []string{"/run/redis.sock"}, Cluster: true}}, "no Unix socket"},
+		"a database below zero":    {Options{Options: redisconn.Options{Addresses: one, DB: -1}}, "no database -1"},
+		"a database in a cluster":  {Options{Options: redisconn.Options{Addresses: one, Cluster: true, DB: 1}}, "database 0 only"},
+		"a negative bound":         {Options{Options: redisconn.Options{Addresses: one}, QueueBytes: -1}, "below zero"},
+		"a negative time":          {Options{Options: redisconn.Options{Addresses: one, Timeout: -1}}, "below zero"},
+		"a prefix with a hash tag": {Options{Options: redisconn.Options{Addresses: one, Prefix: "{a}:"}}, `contains '{'`},
+		"a prefix with a pattern":  {Options{Options: redisconn.Options{Addresses: one, Prefix: "a*"}}, `contains '*'`},
+		"a prefix with a newline":  {Options{Options: redisconn.Options{Addresses: one, Prefix: "a\n"}}, `contains '\n'`},
+		"a prefix in UTF-8":        {Options{Options: redisconn.Options{Addresses: one, Prefix: "é"}}, "contains 'é'"},
+		"a long prefix":            {Options{Options: redisconn.Options{Addresses: one, Prefix: strings.Repeat("p", 129)}}, "at most 128"},
 	} {
 		s, err := Open(t.Context(), c.o)
 		if err == nil {
